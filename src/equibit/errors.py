@@ -1,0 +1,36 @@
+"""The errors Equibit raises.
+
+Each kind is also the built-in error a caller would expect, so `except ValueError` and `except EquibitError` both
+work. A message names what was given, what is allowed, and what to do next.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class EquibitError(Exception):
+    """Base of every error raised on purpose by Equibit."""
+
+
+class InputError(EquibitError, ValueError):
+    """An argument, option or recipe is outside what is allowed."""
+
+
+class StateError(EquibitError, RuntimeError):
+    """The operation is not possible in the present state, for example a training that diverged."""
+
+
+class FileError(EquibitError, OSError):
+    """A file is missing, unreadable, or cannot be written."""
+
+
+class FormatError(EquibitError, ValueError):
+    """A file exists but does not hold what its format requires."""
+
+
+def unknown(kind: str, given: object, allowed: Iterable[str]) -> InputError:
+    """The error for a name that is not in a table: names the nearest known one and lists them all."""
+    known = sorted(allowed)
+    near = difflib.get_close_matches(str(given), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return InputError(f"unknown {kind} {given!r}.{hint} Known: {', '.join(known) or 'none'}.")
