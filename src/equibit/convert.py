@@ -1,0 +1,295 @@
+"""From a float network to one with binary weights, in place, and what its training needs."""
+
+import copy
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from equibit import activations, methods
+from equibit.activations import SignActivation
+from equibit.errors import InputError, StateError
+from equibit.layers import ACTIVATION, LAYER_TYPES, BinaryWeight, binary_layers, binary_weight_of, layer_kind, weight_name
+from equibit.methods import Method
+from equibit.tables import render
+
+NamedModules = Sequence[tuple[str, nn.Module]]
+Policy = Callable[[NamedModules], Sequence[str]]
+Overrides = Mapping[str, Method | str | None]
+
+_SHORTCUT = re.compile(r"(^|\.)(downsample|shortcut)(\.|$)")
+
+
+def nothing(layers: NamedModules) -> list[str]:
+    """Policy: no layer stays float."""
+    return []
+
+
+def first_and_last(layers: NamedModules) -> list[str]:
+    """Policy: the first and the last eligible layer stay float (the default)."""
+    return [layers[0][0], layers[-1][0]] if layers else []
+
+
+def first_last_and_shortcuts(layers: NamedModules) -> list[str]:
+    """Policy: first, last, and every layer inside a module named `downsample` or `shortcut` stay float."""
+    return first_and_last(layers) + [name for name, _ in layers if _SHORTCUT.search(name)]
+
+
+POLICIES: Mapping[str, Policy] = {p.__name__: p for p in (nothing, first_and_last, first_last_and_shortcuts)}
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What `binarize_` did with one module: `method` is its key, or None with the `reason` it stays float."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    method: str | None
+    activation: str | None
+    reason: str
+
+    @property
+    def weights(self) -> int:
+        """Number of weights."""
+        return torch.Size(self.shape).numel()
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of `binarize_`, one entry for every module with a weight matrix, in module order."""
+
+    layers: tuple[LayerReport, ...]
+
+    @property
+    def binary(self) -> list[str]:
+        """Names of the binarised layers."""
+        return [layer.name for layer in self.layers if layer.method]
+
+    @property
+    def float(self) -> list[str]:
+        """Names of the layers that stay float."""
+        return [layer.name for layer in self.layers if not layer.method]
+
+    def table(self) -> str:
+        """A text table."""
+        rows = [
+            (r.name or "(model)", r.kind, "x".join(map(str, r.shape)), r.method or "float", r.activation or "-", r.reason)
+            for r in self.layers
+        ]
+        return render(("layer", "kind", "weight", "method", "activation", "why float"), rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def binarize_(
+    model: nn.Module,
+    method: Method | str,
+    *,
+    activation: SignActivation | str | None = None,
+    skip: Policy = first_and_last,
+    overrides: Overrides | None = None,
+) -> Report:
+    """Gives the layers of `model` binary weights, in place; training then runs as before.
+
+    Every Linear and Conv1d/2d/3d that `skip` does not keep float gets a copy of `method` as the parametrisation of
+    its weight: the optimiser trains the latent weight, the layer computes with the binary one.
+
+    Args:
+        model: Any module; also a single layer.
+        method: A method object (a template, copied for every layer) or its key.
+        activation: Sign activation before every binary layer (1W1A), as an object or key; None for 1W32A.
+        skip: Policy from the (name, module) list of eligible layers to the names that stay float.
+        overrides: Exact layer name, or `re:` and a pattern that matches the full name -> method, key, or None for
+            float. Beats `skip`; the last match wins.
+
+    Returns:
+        A report that lists every layer, and why a float one is float.
+
+    Raises:
+        InputError: The model is binarised already; an override matches no eligible layer; nothing would be binary.
+            The model is then unchanged.
+    """
+    if next(binary_layers(model), None) is not None:
+        raise InputError("the model is binarised already; build a fresh one to binarise it in another way.")
+    reasons = _ineligible(model)
+    eligible = [(n, m) for n, m in model.named_modules() if layer_kind(m) and n not in reasons]
+    chosen = _choose(eligible, methods.resolve(method), skip, overrides or {})
+    if not any(chosen.values()):
+        raise InputError(
+            f"no layer would become binary: {len(eligible)} eligible layer(s), all kept float by the policy "
+            f"{getattr(skip, '__name__', skip)!r} or by overrides. Pass skip=equibit.nothing to binarise them all."
+        )
+    template = activations.create(activation) if isinstance(activation, str) else activation
+    prepared = {name: _prepare(name, module, chosen[name]) for name, module in eligible if chosen[name]}
+    for name, module in eligible:
+        if name in prepared:
+            _attach(name, module, prepared[name], template)
+    return _report(model, reasons, template)
+
+
+def _ineligible(model: nn.Module) -> dict[str, str]:
+    """Modules with a weight matrix that cannot be binarised -> the reason."""
+    reasons: dict[str, str] = {}
+    owners: dict[int, str] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            reasons[f"{name}.out_proj" if name else "out_proj"] = "attention reads this weight without calling the layer"
+        weight = module._parameters.get("weight")
+        if parametrize.is_parametrized(module, "weight"):
+            reasons[name] = "its weight is parametrised already"
+        elif isinstance(weight, nn.parameter.UninitializedParameter):
+            reasons[name] = "its shape is unknown before the first forward"
+        elif weight is not None and id(weight) in owners:
+            reasons[name] = reasons[owners[id(weight)]] = f"shares its weight with {owners[id(weight)] or name!r}"
+        elif layer_kind(module) is None and any(p.dim() > 1 for p in module.parameters(recurse=False)):
+            subclass = isinstance(module, LAYER_TYPES)
+            reasons[name] = "a subclass with a forward of its own" if subclass else "not a Linear or Conv layer"
+        if weight is not None:
+            owners.setdefault(id(weight), name)
+    return reasons
+
+
+def _choose(
+    eligible: NamedModules, default: Method, skip: Policy, overrides: Overrides
+) -> dict[str, Method | None]:
+    """Layer name -> method, None for float: the policy first, then the overrides in order."""
+    known = [name for name, _ in eligible]
+    kept = set(skip(eligible))
+    if not kept <= set(known):
+        raise InputError(f"the skip policy returned {sorted(kept - set(known))}, not among the eligible layers {known}.")
+    chosen = {name: None if name in kept else default for name in known}
+    for pattern, method in overrides.items():
+        matches = [n for n in known if (re.fullmatch(pattern[3:], n) if pattern.startswith("re:") else n == pattern)]
+        if not matches:
+            near = difflib.get_close_matches(pattern, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"the override {pattern!r} matches no eligible layer.{hint} Eligible: {', '.join(known)}.")
+        chosen |= dict.fromkeys(matches, None if method is None else methods.resolve(method))
+    return chosen
+
+
+def _prepare(name: str, module: nn.Module, template: Method | None) -> Method:
+    """The layer's own copy of the method, attached to its weight; nothing of the model is changed yet."""
+    method = copy.deepcopy(template)
+    assert method is not None
+    method.layer = name
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    method.check(weight)
+    method.attach(weight.detach())
+    return method.to(weight.device)
+
+
+def _attach(name: str, module: nn.Module, method: Method, template: SignActivation | None) -> None:
+    parametrization = BinaryWeight(method).train(module.training)
+    parametrize.register_parametrization(module, "weight", parametrization, unsafe=True)  # shapes: check_method's
+    module.register_load_state_dict_pre_hook(_accept_float_checkpoint)
+    if template is not None:
+        activation = copy.deepcopy(template).to(method_device(module))
+        activation.layer = name
+        module.add_module(ACTIVATION, activation.train(module.training))
+        _take_over_padding(module, activation)
+        module.register_forward_pre_hook(_binarize_input)
+
+
+def method_device(module: nn.Module) -> torch.device:
+    """The device of a module's parameters."""
+    return next(module.parameters()).device
+
+
+def _binarize_input(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (getattr(module, ACTIVATION)(args[0]), *args[1:])
+
+
+def _take_over_padding(module: nn.Module, activation: SignActivation) -> None:
+    """Convolutions pad with 0; another pad value is applied by the activation, and the layer stops padding."""
+    if activation.pad_value and getattr(module, "padding_mode", None) == "zeros":
+        activation.pads = tuple(module._reversed_padding_repeated_twice)  # type: ignore[arg-type]
+        module.padding = (0,) * (len(activation.pads) // 2)  # type: ignore[assignment]
+
+
+def _accept_float_checkpoint(
+    module: nn.Module, state: dict[str, Any], prefix: str, *_: Any
+) -> None:
+    """A plain float checkpoint loads into the latents: `x.weight` is taken for `x.parametrizations.weight.original`."""
+    if f"{prefix}weight" in state:
+        state[f"{prefix}parametrizations.weight.original"] = state.pop(f"{prefix}weight")
+
+
+def _report(model: nn.Module, reasons: dict[str, str], template: SignActivation | None) -> Report:
+    rows = []
+    for name, module in model.named_modules():
+        found = binary_weight_of(module)
+        weight = getattr(module, "weight", None) if layer_kind(module) or name in reasons or found else None
+        if found is not None:
+            kind = type(module).__name__.removeprefix("Parametrized")
+            activation = template.key if template is not None else None
+            rows.append(LayerReport(name, kind, tuple(weight.shape), found.method.key, activation, ""))  # type: ignore[union-attr]
+        elif layer_kind(module) or name in reasons:
+            shape = tuple(weight.shape) if isinstance(weight, Tensor) else ()
+            rows.append(LayerReport(name, type(module).__name__, shape, None, None, reasons.get(name, "kept by policy")))
+    return Report(tuple(rows))
+
+
+def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for an optimiser: latents and learned scales of methods that forbid L2 get no weight decay.
+
+    Args:
+        model: A binarised (or float) model.
+        weight_decay: Weight decay of all other parameters.
+
+    Returns:
+        One or two groups over all trainable parameters, each with its `weight_decay`.
+    """
+    exempt: set[int] = set()
+    for layer in binary_layers(model):
+        if layer.method.forbids_l2:
+            exempt |= {id(layer.latent), *map(id, layer.method.parameters())}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if id(p) not in exempt], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if id(p) in exempt], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def advance(model: nn.Module, progress: float) -> None:
+    """Moves every method's schedule and applies its projection; call it before every training step.
+
+    Args:
+        model: A binarised model; a float one is left alone.
+        progress: step / total steps, in [0, 1].
+
+    Raises:
+        InputError: `progress` lies outside [0, 1].
+    """
+    if not 0 <= progress <= 1:
+        raise InputError(f"progress is {progress!r}; it is step / total steps and must lie in [0, 1].")
+    for layer in binary_layers(model):
+        layer.method.advance(progress)
+        with torch.no_grad():
+            layer.method.project_(layer.latent)
+
+
+def binary_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Float state-dict name -> binary weight, exactly -1/+1 (0 where pruned), of every binarised layer.
+
+    Raises:
+        InputError: A latent weight holds NaN; the error names the layer.
+        StateError: The model is not binarised.
+    """
+    weights = {weight_name(layer.name): layer.method.binary(layer.latent) for layer in binary_layers(model)}
+    if not weights:
+        raise StateError("the model has no binary layer; call equibit.binarize_(model, method) first.")
+    return weights
