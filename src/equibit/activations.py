@@ -59,7 +59,7 @@ class SignActivation(nn.Module):
         if pad_value not in (-1, 0, 1):
             raise InputError(f"pad_value is {pad_value!r}; a sign activation can be padded with -1, 0 or 1.")
         self.pad_value = float(pad_value)
-        self.pads: tuple[int, ...] = ()  # set by binarize_ where the layer itself cannot pad with pad_value
+        self.pads: tuple[int, ...] = ()
         self.layer = ""
         self._checked = False
 
@@ -69,6 +69,11 @@ class SignActivation(nn.Module):
             self._refuse_constant(x)
         x = type(self).surrogate(x)
         return F.pad(x, self.pads, value=self.pad_value) if self.pads else x
+
+    def take_over_padding(self, layer: nn.Module) -> None:
+        """Lets this module pad for a convolution: the layer itself can only pad with 0, before or after the sign."""
+        if self.pad_value and getattr(layer, "padding_mode", None) == "zeros":
+            self.pads = tuple(layer._reversed_padding_repeated_twice)  # type: ignore[arg-type]
 
     def _refuse_constant(self, x: Tensor) -> None:
         if x.numel() and not bool((x < 0).any()):

@@ -196,27 +196,17 @@ def _attach(name: str, module: nn.Module, method: Method, template: SignActivati
     parametrize.register_parametrization(module, "weight", parametrization, unsafe=True)  # shapes: check_method's
     module.register_load_state_dict_pre_hook(_accept_float_checkpoint)
     if template is not None:
-        activation = copy.deepcopy(template).to(method_device(module))
+        activation = copy.deepcopy(template).to(next(module.parameters()).device)
         activation.layer = name
+        activation.take_over_padding(module)
+        if activation.pads:
+            module.padding = (0,) * (len(activation.pads) // 2)  # type: ignore[assignment]
         module.add_module(ACTIVATION, activation.train(module.training))
-        _take_over_padding(module, activation)
         module.register_forward_pre_hook(_binarize_input)
-
-
-def method_device(module: nn.Module) -> torch.device:
-    """The device of a module's parameters."""
-    return next(module.parameters()).device
 
 
 def _binarize_input(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (getattr(module, ACTIVATION)(args[0]), *args[1:])
-
-
-def _take_over_padding(module: nn.Module, activation: SignActivation) -> None:
-    """Convolutions pad with 0; another pad value is applied by the activation, and the layer stops padding."""
-    if activation.pad_value and getattr(module, "padding_mode", None) == "zeros":
-        activation.pads = tuple(module._reversed_padding_repeated_twice)  # type: ignore[arg-type]
-        module.padding = (0,) * (len(activation.pads) // 2)  # type: ignore[assignment]
 
 
 def _accept_float_checkpoint(

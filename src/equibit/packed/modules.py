@@ -1,0 +1,166 @@
+"""Layers that hold their weights as bits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from equibit import bits
+from equibit.activations import SignActivation
+from equibit.layers import ACTIVATION
+from equibit.methods.protocol import effective
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a packed layer is, beside its tensors and the geometry of the float layer it replaces.
+
+    Attributes:
+        name: Name of the layer in the model.
+        kind: Linear, Conv1d, Conv2d or Conv3d.
+        shape: Shape of the float weight, filters first.
+        method: Key of the method that made the weights.
+        levels: `two`, `offset` or `three`.
+        activation: Key of the sign activation before the layer, None for 1W32A.
+        pad_value: What the convolution is padded with after that activation.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    method: str
+    levels: str
+    activation: str | None = None
+    pad_value: float = 0.0
+
+
+class PackedLayer(nn.Module):
+    """A layer whose weight is 1 bit per element (2 when pruned), with a scale and an optional offset per filter.
+
+    Buffers: `bits` uint8 (filters, row bytes), `mask` the same for three levels, `scale` float32 (filters,),
+    `offset` float32 (filters,) or None, `bias` (filters,) or None. Rows are laid out as `equibit.bits` defines.
+    They are zero until filled by `pack` or from a checkpoint.
+
+    Args:
+        spec: What the layer is.
+        source: The float (or binarised) layer it replaces; gives bias, device and geometry.
+        activation: The sign activation of a 1W1A layer.
+    """
+
+    bits: Tensor
+    mask: Tensor | None
+    scale: Tensor
+    offset: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, spec: Spec, source: nn.Module, activation: SignActivation | None) -> None:
+        super().__init__()
+        self.spec = spec
+        filters, device = spec.shape[0], next(source.parameters()).device
+        rows = torch.zeros(filters, bits.row_bytes(self.fan_in), dtype=torch.uint8, device=device)
+        values = torch.zeros(filters, device=device)
+        bias = cast(Tensor | None, source.bias)
+        self.register_buffer("bits", rows)
+        self.register_buffer("mask", rows.clone() if spec.levels == "three" else None)
+        self.register_buffer("scale", values)
+        self.register_buffer("offset", values.clone() if spec.levels == "offset" else None)
+        self.register_buffer("bias", None if bias is None else bias.detach().clone())
+        if activation is not None:
+            self.add_module(ACTIVATION, activation)
+        self.eval()
+
+    @property
+    def fan_in(self) -> int:
+        """Number of weights of one filter."""
+        return torch.Size(self.spec.shape[1:]).numel()
+
+    @property
+    def activation(self) -> SignActivation | None:
+        """The sign activation before the layer."""
+        return cast(SignActivation | None, getattr(self, ACTIVATION, None))
+
+    def binary(self) -> Tensor:
+        """The unpacked binary weight, int8 of the float weight's shape, values -1/+1 (0 where pruned)."""
+        signs = 2 * unpack(self.bits, self.fan_in) - 1
+        if self.mask is not None:
+            signs = signs * unpack(self.mask, self.fan_in)
+        filters, channels, *kernel = self.spec.shape
+        return signs.reshape(filters, *kernel, channels).movedim(-1, 1)
+
+    def weight(self, dtype: torch.dtype) -> Tensor:
+        """scale * binary + offset, the effective weight, in `dtype`."""
+        wide = torch.promote_types(dtype, torch.float32)
+        offset = None if self.offset is None else self.offset.to(wide)
+        return effective(self.binary().to(wide), self.scale.to(wide), offset).contiguous().to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The float layer's forward with the effective weight."""
+        if self.activation is not None:
+            x = self.activation(x)
+        return self.compute(x, self.weight(x.dtype))
+
+    def compute(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The layer's linear operation."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Shown by `print(model)`."""
+        shape = "x".join(map(str, self.spec.shape))
+        return f"{shape}, method={self.spec.method!r}, levels={self.spec.levels!r}"
+
+
+class PackedLinear(PackedLayer):
+    """Linear with packed weights: x (..., in) -> (..., out)."""
+
+    def compute(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x W^T + bias."""
+        return F.linear(x, weight, self.bias)
+
+
+class PackedConv(PackedLayer):
+    """Conv1d/2d/3d with packed weights: x (N, C, *spatial) -> (N, filters, *spatial).
+
+    Attributes:
+        pads: Zeros (or what `padding_mode` says) around the input, last dimension first, begin and end in turn, as
+            `F.pad` takes them; this form covers padding="same" with an even kernel too.
+    """
+
+    def __init__(self, spec: Spec, source: nn.Module, activation: SignActivation | None) -> None:
+        super().__init__(spec, source, activation)
+        conv = cast(nn.Conv2d, source)
+        self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
+        taken_over = activation is not None and activation.pads
+        pads = tuple(conv._reversed_padding_repeated_twice)
+        self.pads = (0,) * len(pads) if taken_over else pads
+        self.padding_mode = conv.padding_mode
+
+    def compute(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Pads by the layer's own mode, then convolves."""
+        ends, begins = self.pads[::-2], self.pads[-2::-2]  # first dimension first
+        padding: tuple[int, ...] = (0,) * len(begins)
+        if self.padding_mode == "zeros" and begins == ends:
+            padding = begins  # inside the convolution, so that the result is the float layer's bit for bit
+        elif any(self.pads):
+            x = F.pad(x, self.pads, mode="constant" if self.padding_mode == "zeros" else self.padding_mode)
+        convolve = _CONV[len(padding)]
+        return convolve(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+def unpack(packed: Tensor, n: int) -> Tensor:
+    """uint8 (rows, row bytes) -> the first n bits of each row as int8 0/1, least significant bit first."""
+    shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    spread = packed.unsqueeze(-1).bitwise_right_shift(shifts).bitwise_and(1)
+    return spread.flatten(1)[:, :n].to(torch.int8)
+
+
+KINDS: Mapping[str, type[PackedLayer]] = {
+    "Linear": PackedLinear,
+    "Conv1d": PackedConv,
+    "Conv2d": PackedConv,
+    "Conv3d": PackedConv,
+}
