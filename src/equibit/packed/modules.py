@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from equibit import bits
 from equibit.activations import SignActivation
 from equibit.layers import ACTIVATION
 from equibit.methods.protocol import effective
+from equibit.packed.onnx_ops import emit, operator
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -99,7 +100,9 @@ class PackedLayer(nn.Module):
         return effective(self.binary().to(wide), self.scale.to(wide), offset).contiguous().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The float layer's forward with the effective weight."""
+        """The float layer's forward with the effective weight; one node of our domain in an ONNX export."""
+        if torch.onnx.is_in_onnx_export():
+            return self.export(x)
         if self.activation is not None:
             x = self.activation(x)
         return self.compute(x, self.weight(x.dtype))
@@ -107,6 +110,15 @@ class PackedLayer(nn.Module):
     def compute(self, x: Tensor, weight: Tensor) -> Tensor:
         """The layer's linear operation."""
         raise NotImplementedError
+
+    def export(self, x: Tensor) -> Tensor:
+        """The layer as one ONNX node."""
+        raise NotImplementedError
+
+    def tensors(self) -> list[Tensor | None]:
+        """The node's constant inputs, in order; a missing bias is exported as zeros, where batch norm can fold."""
+        bias = torch.zeros_like(self.scale) if self.bias is None else self.bias
+        return [self.bits, self.mask, self.scale, self.offset, bias]
 
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""
@@ -120,6 +132,12 @@ class PackedLinear(PackedLayer):
     def compute(self, x: Tensor, weight: Tensor) -> Tensor:
         """x W^T + bias."""
         return F.linear(x, weight, self.bias)
+
+    def export(self, x: Tensor) -> Tensor:
+        """One `equibit::...Linear` node."""
+        name = operator(self.spec.levels, "Linear", xnor=self.activation is not None)
+        attributes = {"layer": self.spec.name, "shape": list(self.spec.shape)}
+        return emit(name, x, self.tensors(), attributes, [*x.shape[:-1], self.spec.shape[0]])
 
 
 class PackedConv(PackedLayer):
@@ -149,6 +167,30 @@ class PackedConv(PackedLayer):
             x = F.pad(x, self.pads, mode="constant" if self.padding_mode == "zeros" else self.padding_mode)
         convolve = _CONV[len(padding)]
         return convolve(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def export(self, x: Tensor) -> Tensor:
+        """One `equibit::...Conv` node; a padding mode other than zeros is a standard Pad before it."""
+        pads = self.pads if self.activation is None or not self.activation.pads else self.activation.pads
+        if self.padding_mode != "zeros":
+            x, pads = F.pad(x, self.pads, mode=self.padding_mode), (0,) * len(self.pads)
+        ends, begins = pads[::-2], pads[-2::-2]
+        filters, channels, *kernel = self.spec.shape
+        axes = len(kernel)
+        attributes: dict[str, Any] = {
+            "layer": self.spec.name,
+            "shape": [filters, *kernel, channels],
+            "perm": [0, axes + 1, *range(1, axes + 1)],
+            "strides": list(self.stride),
+            "dilations": list(self.dilation),
+            "pads": [*begins, *ends],
+            "group": self.groups,
+        }
+        if self.activation is not None:
+            attributes["pad_value"] = self.activation.pad_value
+        geometry = zip(x.shape[2:], begins, ends, kernel, self.stride, self.dilation, strict=True)
+        spatial = [(size + b + e - d * (k - 1) - 1) // s + 1 for size, b, e, k, s, d in geometry]
+        name = operator(self.spec.levels, "Conv", xnor=self.activation is not None)
+        return emit(name, x, self.tensors(), attributes, [x.shape[0], filters, *spatial])
 
 
 def unpack(packed: Tensor, n: int) -> Tensor:

@@ -1,0 +1,6 @@
+"""Export to ONNX, and the proof that the file computes what the model computes."""
+
+from equibit.export.onnx_file import export_onnx
+from equibit.export.verify import Check, LayerCheck, verify_onnx
+
+__all__ = ["Check", "LayerCheck", "export_onnx", "verify_onnx"]

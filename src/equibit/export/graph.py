@@ -1,0 +1,98 @@
+"""Passes over the exported graph: names, batch norm folding, and what does not belong into a file."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, numpy_helper
+
+from equibit.packed.onnx_ops import DOMAIN
+
+Array = NDArray[Any]
+
+
+def our_nodes(model: ModelProto) -> list[NodeProto]:
+    """The nodes of our domain, in execution order."""
+    return [node for node in model.graph.node if node.domain == DOMAIN]
+
+
+def attribute(node: NodeProto, name: str) -> Any:
+    """The value of a node's attribute."""
+    found = next(a for a in node.attribute if a.name == name)
+    return {1: found.f, 2: found.i, 3: found.s, 7: list(found.ints)}[found.type]
+
+
+def initializers(model: ModelProto) -> dict[str, Array]:
+    """Constant tensors of the graph by name."""
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def slots(node: NodeProto) -> dict[str, int]:
+    """Name of each input of one of our nodes -> its position."""
+    extra = "mask" if "Ternary" in node.op_type else None
+    offset = "offset" if "Offset" in node.op_type else None
+    names = [name for name in ("X", "bits", extra, "scale", offset, "bias") if name]
+    return {name: i for i, name in enumerate(names)}
+
+
+def name_nodes(model: ModelProto) -> None:
+    """Gives each of our nodes the name of its layer, which the packed layer passed as an attribute."""
+    for node in our_nodes(model):
+        node.name = attribute(node, "layer").decode()
+        del node.attribute[next(i for i, a in enumerate(node.attribute) if a.name == "layer")]
+
+
+def fold_batch_norms(model: ModelProto) -> int:
+    """Folds each batch norm that alone reads one of our nodes into its scale, offset and bias; returns how many.
+
+    gamma (s W x + b - mean) / sqrt(var + eps) + beta: the scale and offset are multiplied by
+    k = gamma / sqrt(var + eps), the bias becomes (b - mean) k + beta. Exact in real arithmetic; computed in float64.
+    """
+    folded = 0
+    values, outputs = initializers(model), {value.name for value in model.graph.output}
+    for node in our_nodes(model):
+        readers = [other for other in model.graph.node if node.output[0] in other.input]
+        alone = len(readers) == 1 and readers[0].op_type == "BatchNormalization" and node.output[0] not in outputs
+        if not alone or not _per_filter(model, node) or not all(name in values for name in readers[0].input[1:]):
+            continue
+        _fold(model, node, readers[0], values)
+        folded += 1
+    return folded
+
+
+def _per_filter(model: ModelProto, node: NodeProto) -> bool:
+    """Whether dim 1 of the node's output are its filters: always for Conv, for Linear only with 2-D output."""
+    if node.op_type.endswith("Conv"):
+        return True
+    shapes = {info.name: info.type.tensor_type.shape for info in model.graph.value_info}
+    return node.output[0] in shapes and len(shapes[node.output[0]].dim) == 2
+
+
+def _fold(model: ModelProto, node: NodeProto, norm: NodeProto, values: dict[str, Array]) -> None:
+    gamma, beta, mean, var = (values[name].astype(np.float64) for name in norm.input[1:5])
+    factor = gamma / np.sqrt(var + attribute(norm, "epsilon"))
+    for slot, position in slots(node).items():
+        old = values.get(node.input[position])
+        if slot in ("scale", "offset"):
+            new = old * factor  # type: ignore[operator]
+        elif slot == "bias":
+            new = (old - mean) * factor + beta  # type: ignore[operator]
+        else:
+            continue
+        # A new tensor: the exporter merges equal constants, so the old one may have other readers.
+        node.input[position] = f"{node.name}.{slot}.folded"
+        model.graph.initializer.append(numpy_helper.from_array(new.astype(np.float32), node.input[position]))
+    node.output[0] = norm.output[0]
+    model.graph.node.remove(norm)
+
+
+def strip(model: ModelProto) -> None:
+    """Removes constants nobody reads, and the traces of the export, several times the size of a small graph."""
+    used = {name for node in model.graph.node for name in node.input} | {v.name for v in model.graph.output}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    del model.graph.value_info[:]
+    for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *kept):
+        part.ClearField("doc_string")
+        del part.metadata_props[:]

@@ -1,0 +1,133 @@
+"""Export to one ONNX file that stock onnxruntime runs and our kernels make fast."""
+
+import contextlib
+import copy
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from equibit.errors import InputError, StateError
+from equibit.export.functions import OPSET, function
+from equibit.export.graph import fold_batch_norms, name_nodes, our_nodes, strip
+from equibit.files import write_bytes
+from equibit.layers import binary_layers
+from equibit.packed import pack, packed_layers
+
+Inputs = Tensor | tuple[Tensor, ...]
+METADATA = ("format", "method", "dataset", "classes", "mean", "std", "recipe")
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    example_input: Inputs,
+    activations: str = "float",
+    calibration: Any = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Writes a model to ONNX with 1-bit weights, batch norm folded, and a dynamic batch size.
+
+    Each packed layer is one node of the domain `equibit`, with a function body in standard ONNX beside it: any
+    onnxruntime runs the file. It appears whole or not at all.
+
+    Args:
+        model: A binarised or packed model, or a float one (written as it is).
+        path: File to write.
+        example_input: An input, or a tuple of inputs; dim 0 is the batch.
+        activations: `float`; 8-bit activations are not available yet.
+        calibration: Inputs for 8-bit activations.
+        metadata: Any of method, dataset, classes, mean, std, recipe (with or without the prefix `equibit.`);
+            written as strings, lists as JSON. `format` and `method` are filled in.
+
+    Returns:
+        Size of the file in bytes.
+
+    Raises:
+        InputError: Unknown metadata key or value of `activations`.
+        StateError: torch cannot export the model, or it is not float32.
+        FileError: The file cannot be written.
+    """
+    if activations != "float" or calibration is not None:
+        raise InputError(f"activations={activations!r} with calibration={calibration!r}: only 'float' is available yet.")
+    properties = _properties(metadata or {})
+    packed = pack(model) if next(binary_layers(model), None) else copy.deepcopy(model).eval()
+    methods = sorted({layer.spec.method for _, layer in packed_layers(packed)})
+    properties = {"format": "1", **({"method": ",".join(methods)} if methods else {})} | properties
+    proto = _trace(packed, example_input)
+    name_nodes(proto)
+    fold_batch_norms(proto)
+    strip(proto)
+    proto.functions.extend(function(name) for name in sorted({node.op_type for node in our_nodes(proto)}))
+    onnx.helper.set_model_props(proto, {f"equibit.{key}": value for key, value in properties.items()})
+    proto.producer_name, proto.producer_version = "equibit", ""
+    onnx.checker.check_model(proto)
+    data = proto.SerializeToString()
+    write_bytes(Path(path), data)
+    return len(data)
+
+
+def _properties(metadata: Mapping[str, Any]) -> dict[str, str]:
+    found = {key.removeprefix("equibit."): value for key, value in metadata.items()}
+    unknown = sorted(found.keys() - set(METADATA))
+    if unknown:
+        raise InputError(f"unknown metadata {', '.join(unknown)}; known: {', '.join(METADATA)}.")
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in found.items() if v is not None}
+
+
+def _trace(model: nn.Module, example_input: Inputs) -> onnx.ModelProto:
+    examples = example_input if isinstance(example_input, tuple) else (example_input,)
+    batch = torch.export.Dim("batch")
+    # torch takes a size of 1 for a constant, so the traced batch is at least 2.
+    wide = tuple(torch.cat([x, x]) if x.shape[0] == 1 else x for x in examples)
+    names = ["input"] if len(wide) == 1 else [f"input_{i}" for i in range(len(wide))]
+    try:
+        with _quiet_exporter(), torch.no_grad():
+            program = torch.onnx.export(
+                model,
+                wide,
+                dynamo=True,
+                dynamic_shapes=tuple({0: batch} for _ in wide),
+                input_names=names,
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        raise StateError(f"torch could not export the model to ONNX: {cause}") from error
+    assert program is not None
+    proto = program.model_proto
+    if len(proto.graph.output) == 1:
+        _rename_output(proto, "output")
+    return proto
+
+
+def _rename_output(proto: onnx.ModelProto, name: str) -> None:
+    old = proto.graph.output[0].name
+    proto.graph.output[0].name = name
+    for node in proto.graph.node:
+        for ends in (node.input, node.output):
+            for i, end in enumerate(ends):
+                if end == old:
+                    ends[i] = name
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Hides what torch's exporter says about its own dependencies; its errors still raise."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
