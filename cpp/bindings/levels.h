@@ -1,0 +1,18 @@
+// The level whose kernels this process runs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "equibit/dispatch.h"
+
+namespace equibit {
+
+// The levels that run here, best first.
+std::vector<std::string> available_levels();
+
+// The level in use, chosen at first use. Where a forced one cannot run it raises, and the next use asks
+// again.
+const Level& active_level();
+
+}  // namespace equibit

@@ -1,0 +1,7 @@
+"""Training a recipe into a run folder, resuming it, and reading it back."""
+
+from equibit.training.evaluate import Evaluation, evaluate
+from equibit.training.loop import train
+from equibit.training.run import Run, load_run
+
+__all__ = ["Evaluation", "Run", "evaluate", "load_run", "train"]

@@ -1,0 +1,101 @@
+"""The state of a training in one safetensors file: tensors, and all scalars as JSON in its metadata.
+
+One file, so tensors and scalars can never be of different epochs. Tensor names start with `model/` or `optimizer/`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from equibit.errors import FormatError
+from equibit.files import write_atomically
+
+_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything a training needs to go on after `len(history)` epochs.
+
+    Attributes:
+        history: One row of metrics per finished epoch.
+        model: The model's state dict.
+        optimizer: The optimiser's tensors by `<parameter>/<quantity>`.
+    """
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    model: Mapping[str, Tensor] = field(default_factory=dict)
+    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return len(self.history)
+
+
+def save_state(path: Path, state: State) -> None:
+    """Writes the state; a kill at any moment leaves the old file or the new one."""
+    tensors = {f"model/{k}": v for k, v in state.model.items()}
+    tensors |= {f"optimizer/{k}": v for k, v in state.optimizer.items()}
+    _save(path, tensors, {"kind": "training state", "scalars": json.dumps({"history": state.history})})
+
+
+def load_state(path: Path) -> State:
+    """Reads what `save_state` wrote.
+
+    Raises:
+        FormatError: The file is damaged or is not a training state of this version.
+    """
+    tensors, metadata = _load(path, "training state")
+    try:
+        history = json.loads(metadata["scalars"])["history"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise FormatError(f"{path} holds no readable scalars: {error}") from None
+    return State(history, _part(tensors, "model/"), _part(tensors, "optimizer/"))
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], epoch: int) -> None:
+    """Writes a model's state dict, with the epoch it is from."""
+    _save(path, dict(weights), {"kind": "weights", "epoch": str(epoch)})
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Reads what `save_weights` wrote.
+
+    Raises:
+        FormatError: The file is damaged or does not hold weights of this version.
+    """
+    return _load(path, "weights")[0]
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    # Clones: safetensors refuses tensors that share memory (tied weights), and wants plain contiguous layout.
+    plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+    header = {"format": "equibit-training", "version": _VERSION, **metadata}
+    write_atomically(path, lambda temporary: save_file(plain, temporary, header))
+
+
+def _load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"cannot read {path}: {error}. The file is damaged or incomplete.") from None
+    found = (metadata.get("format"), metadata.get("version"), metadata.get("kind"))
+    if found != ("equibit-training", _VERSION, kind):
+        raise FormatError(
+            f"{path} says {found}; expected an equibit-training file, version {_VERSION}, of {kind}."
+        )
+    return tensors, metadata
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

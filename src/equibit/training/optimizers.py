@@ -1,0 +1,49 @@
+"""The optimiser of a recipe, and its state by parameter name."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from equibit.convert import param_groups
+from equibit.errors import FormatError
+from equibit.recipes.schema import Optimizer
+
+
+def create(section: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    """An optimiser over `equibit.param_groups`: latents of methods that forbid L2 get no weight decay."""
+    groups = param_groups(model, weight_decay=section.weight_decay)
+    if section.name == "sgd":
+        return torch.optim.SGD(groups, lr=section.lr, momentum=section.momentum, nesterov=section.nesterov)
+    family = torch.optim.Adam if section.name == "adam" else torch.optim.AdamW
+    return family(groups, lr=section.lr, betas=(section.momentum, 0.999))
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """The learning rate of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def state_by_name(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """The optimiser's tensors as `<parameter>/<quantity>`."""
+    return {
+        f"{name}/{quantity}": value
+        for name, parameter in model.named_parameters()
+        for quantity, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Puts back what `state_by_name` gave, in each parameter's own memory format and device."""
+    parameters = dict(model.named_parameters())
+    for key, saved in state.items():
+        name, _, quantity = key.rpartition("/")
+        if name not in parameters:
+            raise FormatError(
+                f"the saved optimiser state names {name!r}, which is no parameter of the model."
+            )
+        parameter = parameters[name]
+        value = torch.empty_like(parameter) if saved.shape == parameter.shape else torch.empty_like(saved)
+        optimizer.state[parameter][quantity] = value.detach().copy_(saved)
