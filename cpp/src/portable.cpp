@@ -15,26 +15,36 @@ namespace equibit {
 namespace {
 
 template <typename Value>
+Word pack_word(const Value* values, std::int64_t count) {
+  Word word = 0;
+  for (std::int64_t bit = 0; bit < count; ++bit) word |= Word{values[bit] >= 0} << bit;
+  return word;
+}
+
+template <typename Value>
 void pack_bits_portable(const Value* values, std::int64_t rows, std::int64_t n, Word* packed) {
   for (std::int64_t row = 0; row < rows; ++row) {
     for (std::int64_t first = 0; first < n; first += word_bits) {
-      const std::int64_t count = std::min(word_bits, n - first);
-      Word word = 0;
-      for (std::int64_t bit = 0; bit < count; ++bit) word |= Word{values[first + bit] >= 0} << bit;
-      *packed++ = word;
+      *packed++ = pack_word(values + first, std::min(word_bits, n - first));
     }
     values += n;
   }
 }
 
 template <typename Value>
+void unpack_word(Word word, std::int64_t count, Value* values) {
+  for (std::int64_t bit = 0; bit < count; ++bit) {
+    values[bit] = static_cast<Value>(2 * static_cast<int>(word >> bit & 1) - 1);
+  }
+}
+
+template <typename Value>
 void unpack_bits_portable(const Word* packed, std::int64_t rows, std::int64_t n, Value* values) {
   for (std::int64_t row = 0; row < rows; ++row) {
-    for (std::int64_t i = 0; i < n; ++i) {
-      const Word bit = packed[i / word_bits] >> (i % word_bits) & 1;
-      *values++ = bit ? Value{1} : Value{-1};
+    for (std::int64_t first = 0; first < n; first += word_bits) {
+      unpack_word(*packed++, std::min(word_bits, n - first), values + first);
     }
-    packed += words_for(n);
+    values += n;
   }
 }
 

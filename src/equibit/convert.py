@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from equibit import activations, methods
 from equibit.activations import SignActivation
 from equibit.errors import InputError, StateError
-from equibit.layers import ACTIVATION, LAYER_TYPES, BinaryWeight, binary_layers, binary_weight_of, layer_kind, weight_name
+from equibit.layers import ACTIVATION, LAYER_TYPES, BinaryWeight, binary_layers, layer_kind, weight_name
 from equibit.methods import Method
 from equibit.tables import render
 
@@ -218,17 +218,18 @@ def _accept_float_checkpoint(
 
 
 def _report(model: nn.Module, reasons: dict[str, str], template: SignActivation | None) -> Report:
+    activation = template.key if template is not None else None
+    done = {layer.name: layer for layer in binary_layers(model)}
     rows = []
     for name, module in model.named_modules():
-        found = binary_weight_of(module)
-        weight = getattr(module, "weight", None) if layer_kind(module) or name in reasons or found else None
-        if found is not None:
-            kind = type(module).__name__.removeprefix("Parametrized")
-            activation = template.key if template is not None else None
-            rows.append(LayerReport(name, kind, tuple(weight.shape), found.method.key, activation, ""))  # type: ignore[union-attr]
+        kind = type(module).__name__.removeprefix("Parametrized")
+        if name in done:
+            layer = done[name]
+            rows.append(LayerReport(name, kind, tuple(layer.latent.shape), layer.method.key, activation, ""))
         elif layer_kind(module) or name in reasons:
-            shape = tuple(weight.shape) if isinstance(weight, Tensor) else ()
-            rows.append(LayerReport(name, type(module).__name__, shape, None, None, reasons.get(name, "kept by policy")))
+            weight = module._parameters.get("weight")
+            shape = () if weight is None or name in reasons and "unknown" in reasons[name] else tuple(weight.shape)
+            rows.append(LayerReport(name, kind, shape, None, None, reasons.get(name, "kept by policy")))
     return Report(tuple(rows))
 
 
@@ -267,6 +268,7 @@ def advance(model: nn.Module, progress: float) -> None:
     if not 0 <= progress <= 1:
         raise InputError(f"progress is {progress!r}; it is step / total steps and must lie in [0, 1].")
     for layer in binary_layers(model):
+        layer.parametrization.advanced = True
         layer.method.advance(progress)
         with torch.no_grad():
             layer.method.project_(layer.latent)

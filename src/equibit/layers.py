@@ -1,6 +1,7 @@
 """What a binarised layer is: a user's layer whose `weight` is parametrised by a method."""
 
 import inspect
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
@@ -26,16 +27,27 @@ class BinaryWeight(nn.Module):
     def __init__(self, method: Method) -> None:
         super().__init__()
         self.method = method
+        self.advanced = not method.needs_advance
         self._kept: tuple[list[Tensor], Tensor] | None = None
 
     def forward(self, latent: Tensor) -> Tensor:
         """Effective weight, shape and dtype of `latent`."""
+        if self.training and not self.advanced and not torch.compiler.is_compiling():
+            self._warn()
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or latent.is_meta:
             return cast(Tensor, self.method(latent))
         state = [latent, *self.method.parameters(), *self.method.buffers()]
         if self._kept is None or not _same(self._kept[0], state):
             self._kept = [s.detach().clone() for s in state], self.method(latent)
         return self._kept[1]
+
+    def _warn(self) -> None:
+        self.advanced = True
+        warnings.warn(
+            f"layer {self.method.layer!r} trains with method {self.method.key!r}, which has a schedule or a projection, "
+            "but equibit.advance(model, progress) was never called; call it before every training step.",
+            stacklevel=2,
+        )
 
     def train(self, mode: bool = True) -> "BinaryWeight":
         """Switches mode and forgets the kept weight."""
@@ -58,7 +70,12 @@ class BinaryLayer(NamedTuple):
 
     name: str
     module: nn.Module
-    method: Method
+    parametrization: BinaryWeight
+
+    @property
+    def method(self) -> Method:
+        """The layer's own copy of the method."""
+        return self.parametrization.method
 
     @property
     def latent(self) -> nn.Parameter:
@@ -84,7 +101,7 @@ def binary_layers(model: nn.Module) -> Iterator[BinaryLayer]:
     for name, module in model.named_modules():
         found = binary_weight_of(module)
         if found is not None:
-            yield BinaryLayer(name, module, found.method)
+            yield BinaryLayer(name, module, found)
 
 
 def layer_kind(module: nn.Module) -> type[nn.Module] | None:

@@ -1,0 +1,287 @@
+"""Recipes: shipped files, strict loading, overrides, and that each one builds its network."""
+
+import math
+
+import pytest
+import torch
+
+from equibit import recipes
+from equibit.errors import EquibitError, FileError, FormatError, InputError
+from equibit.layers import binary_layers
+from equibit.recipes import Recipe, yaml_core
+
+METHODS = ("float", "sign-1w32a", "bi_half-1w32a")
+SHIPPED = sorted(
+    f"{experiment}-{method}{suffix}"
+    for experiment, suffixes in {
+        "digits-digits_net": ("",),
+        "mnist-lenet5": ("",),
+        "cifar10-conv2": ("", "-short"),
+        "cifar10-resnet18": ("", "-short"),
+    }.items()
+    for suffix in suffixes
+    for method in METHODS
+)
+
+SMALL = {
+    "model": {"name": "digits_net", "num_classes": 10, "in_shape": [1, 8, 8]},
+    "data": {"name": "digits"},
+    "method": {"name": "bi_half", "ratio": 0.3},
+    "train": {"epochs": 2},
+}
+
+
+def small(**sections: object) -> Recipe:
+    """The small recipe with sections merged in (a dict into a dict, anything else in its place)."""
+    values = {name: dict(section) for name, section in SMALL.items()}
+    for name, section in sections.items():
+        values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
+    return recipes.from_dict(values, "small")
+
+
+def test_the_shipped_recipes_are_the_expected_ones():
+    assert len(SHIPPED) == 18
+    assert recipes.list() == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipe(name, tmp_path):
+    recipe = recipes.load(name)
+    assert recipe.name == name
+    assert name.startswith(
+        f"{recipe.data.name}-{recipe.model.name}-{recipe.method.name if recipe.method else 'float'}"
+    )
+    assert recipe.data.name == name.split("-")[0]
+    (tmp_path / "other.yaml").write_text(recipe.to_yaml())
+    assert recipes.load(tmp_path / "other.yaml") == recipe
+    model = recipes.build(recipe)
+    assert (
+        len(list(binary_layers(model)))
+        == {
+            "float": 0,
+            "digits_net": 3,
+            "lenet5": 2,
+            "conv2": 3,
+            "resnet18": 19,
+        }[recipe.model.name if recipe.method else "float"]
+    )
+    with torch.no_grad():
+        assert model.eval()(torch.zeros(2, *recipe.model.in_shape)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", [n for n in SHIPPED if "float" in n])
+def test_an_experiment_differs_in_the_method_only(name):
+    float_twin = recipes.load(name).to_dict()
+    for method in METHODS[1:]:
+        binary = recipes.load(name.replace("float", method)).to_dict()
+        assert {k for k in binary if binary[k] != float_twin[k]} == {"name", "method"}
+
+
+def test_to_dict_is_complete():
+    values = small().to_dict()
+    assert set(values) == {"name", *recipes.SECTIONS}
+    assert values["method"] == {
+        "name": "bi_half",
+        "ratio": 0.3,
+        "density": 1.0,
+        "scale": "he",
+        "rescale": False,
+    }
+    assert values["optimizer"] == {
+        "name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0
+    }  # fmt: skip
+    assert values["activation"] is None
+    assert values["model"]["in_shape"] == [1, 8, 8]
+    assert recipes.from_dict(values, "ignored") == small()
+
+
+def test_defaults_of_a_network_are_filled_in():
+    recipe = small(model={"name": "resnet18", "in_shape": [3, 32, 32]})
+    assert recipe.model.options == {"block": "relu", "stem": "auto"}
+
+
+def test_short_forms():
+    assert small(method="sign").method.name == "sign"
+    assert small(method=None).method is None
+    recipe = small(activation="bireal")
+    assert (recipe.activation.name, recipe.activation.pad_value) == ("bireal", 0.0)
+    assert {layer.activation.key for layer in binary_layers(recipes.build(recipe))} == {"bireal"}
+
+
+def test_skip_policy_is_applied():
+    assert len(list(binary_layers(recipes.build(small(skip="nothing"))))) == 5
+    assert len(list(binary_layers(recipes.build(small())))) == 3
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"modle": {}}, ["'modle'", "Did you mean 'model'"]),
+        ({"optimizer": {"learning_rate": 1}}, ["'learning_rate'", "lr"]),
+        ({"optimizer": {"momentun": 1}}, ["Did you mean 'momentum'"]),
+        ({"optimizer": {"lr": 0}}, ["optimizer.lr", "0", "above 0"]),
+        ({"optimizer": {"lr": "big"}}, ["optimizer.lr", "'big'", "a number"]),
+        ({"optimizer": {"lr": math.nan}}, ["optimizer.lr", "nan"]),
+        ({"optimizer": {"lr": True}}, ["optimizer.lr", "True"]),
+        ({"optimizer": {"name": "sdg"}}, ["Did you mean 'sgd'"]),
+        ({"optimizer": {"name": ["sgd"]}}, ["optimizer.name"]),
+        ({"optimizer": {"nesterov": True, "momentum": 0}}, ["nesterov"]),
+        ({"optimizer": {"name": "adam", "momentum": 1}}, ["momentum"]),
+        ({"train": {"epochs": 0}}, ["train.epochs", "0", "at least 1"]),
+        ({"train": {"epochs": 2.5}}, ["train.epochs", "2.5", "whole number"]),
+        ({"train": {"epochs": None}}, ["train.epochs", "None"]),
+        ({"train": {"seed": -1}}, ["train.seed", "-1"]),
+        ({"train": {"amp": 1}}, ["train.amp", "true or false"]),
+        ({"train": {"device": "gpu"}}, ["train.device", "'gpu'", "cuda"]),
+        ({"train": {"label_smoothing": 2}}, ["label_smoothing", "at most 1"]),
+        ({"data": {"name": "digit"}}, ["data.name", "Did you mean 'digits'"]),
+        ({"data": {"augment": "flip"}}, ["data.augment", "crop_flip"]),
+        ({"data": {"batch_size": 0}}, ["data.batch_size"]),
+        ({"data": {"mean": 0.5}}, ["data.mean", "a list"]),
+        ({"data": {"mean": [0.5], "std": [0.0]}}, ["data.std[0]", "above 0"]),
+        ({"data": {"mean": [0.5], "std": [0.1, 0.1]}}, ["data.mean", "data.std"]),
+        ({"model": {"name": "digitsnet"}}, ["Did you mean 'digits_net'"]),
+        ({"model": {"num_classes": 0}}, ["model.num_classes"]),
+        ({"model": {"in_shape": [8, 8]}}, ["model.in_shape", "3 entries"]),
+        ({"model": {"blok": "relu"}}, ["'blok'"]),
+        ({"method": {"name": "bihalf", "ratio": 0.5}}, ["Did you mean 'bi_half'"]),
+        ({"method": {"name": "bi_half", "ratoi": 0.5}}, ["Did you mean 'ratio'"]),
+        ({"method": {"name": "bi_half", "ratio": 1.5}}, ["ratio", "1.5"]),
+        ({"activation": "birael"}, ["Did you mean 'bireal'"]),
+        ({"activation": {"name": "sign", "pad_value": 0.5}}, ["pad_value"]),
+        ({"activation": "sign", "method": None}, ["activation", "without a method"]),
+        ({"skip": "first"}, ["'first'", "first_and_last"]),
+        ({"skip": ["nothing"]}, ["skip"]),
+        ({"schedule": {"name": "step"}}, ["milestones"]),
+        ({"schedule": {"milestones": [3]}}, ["milestones", "cosine"]),
+        ({"schedule": {"name": "step", "milestones": [3, 2]}}, ["increase"]),
+        ({"schedule": {"warmup_epochs": 3}}, ["warmup_epochs", "train.epochs"]),
+        ({"data": [1]}, ["data", "mapping"]),
+        ({"name": 3}, ["name", "3"]),
+    ],
+)
+def test_what_is_wrong_is_named(sections, words):
+    values = {name: dict(section) for name, section in SMALL.items()}
+    for name, section in sections.items():
+        values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
+    with pytest.raises(InputError) as caught:
+        recipes.from_dict(values, "small")
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["model", "data", "train"])
+def test_a_required_section_is_missing(section):
+    values = {name: value for name, value in SMALL.items() if name != section}
+    with pytest.raises(InputError, match=section):
+        recipes.from_dict(values, "small")
+
+
+@pytest.mark.parametrize("key", ["name", "num_classes"])
+def test_a_required_key_is_missing(key):
+    model = {k: v for k, v in SMALL["model"].items() if k != key}
+    with pytest.raises(InputError, match=key):
+        recipes.from_dict({**SMALL, "model": model}, "small")
+
+
+def test_override():
+    recipe = recipes.load("mnist-lenet5-bi_half-1w32a")
+    changed = recipes.override(
+        recipe, {"train.epochs": "3", "optimizer.lr": "1e-2", "method.ratio": 0.4, "data.mean": "[0.1]"}
+    )
+    assert (changed.train.epochs, changed.optimizer.lr, changed.method.arguments["ratio"]) == (3, 0.01, 0.4)
+    assert changed.data.mean == (0.1,)
+    assert changed.name == recipe.name
+    assert recipe == recipes.load("mnist-lenet5-bi_half-1w32a")
+    assert recipes.override(recipe, {}) == recipe
+
+
+def test_override_of_a_name_starts_from_its_defaults():
+    recipe = recipes.load("digits-digits_net-bi_half-1w32a")
+    sign = recipes.override(recipe, {"method.ste": "clip", "method.name": "sign"})
+    assert (sign.method.name, sign.method.arguments["ste"]) == ("sign", "clip")
+    assert "ratio" not in sign.method.arguments
+    same = recipes.override(recipes.override(recipe, {"method.ratio": 0.4}), {"method.name": "bi_half"})
+    assert same.method.arguments["ratio"] == 0.4
+    assert recipes.override(recipe, {"method": "null"}).method is None
+    assert recipes.override(recipe, {"method": "sign"}).method.name == "sign"
+    assert (
+        recipes.override(
+            recipe, {"activation.name": "sign", "activation.pad_value": "-1"}
+        ).activation.pad_value
+        == -1
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("train.epoch", "3", ["Did you mean 'epochs'"]),
+        ("trian.epochs", "3", ["Did you mean 'train'"]),
+        ("method.ratio", "0.5", ["method.ratio", "Set method first"]),
+        ("skip.name", "nothing", ["skip"]),
+        ("train.epochs", "three", ["train.epochs", "'three'"]),
+        ("train.epochs", "[", ["train.epochs"]),
+        ("name", "x", ["'name'"]),
+        ("", "x", ["section"]),
+    ],
+)
+def test_a_wrong_override_is_named(key, value, words):
+    with pytest.raises(EquibitError) as caught:
+        recipes.override(small(method=None), {key: value})
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_an_unknown_recipe_names_the_nearest_and_the_command():
+    with pytest.raises(InputError, match="Did you mean 'mnist-lenet5-float'.*equibit recipes"):
+        recipes.load("mnist-lenet-float")
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(FileError, match="absent.yaml"):
+        recipes.load(tmp_path / "absent.yaml")
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    with pytest.raises(InputError, match="mapping"):
+        recipes.load(tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("model: {name: [")
+    with pytest.raises(FormatError, match="broken.yaml"):
+        recipes.load(tmp_path / "broken.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FileError, match="binary.yaml"):
+        recipes.load(tmp_path / "binary.yaml")
+
+
+def test_the_error_of_a_file_names_it(tmp_path):
+    (tmp_path / "mine.yaml").write_text(small().to_yaml().replace("epochs: 2", "epochs: 0"))
+    with pytest.raises(InputError, match=r"mine\.yaml.*train\.epochs"):
+        recipes.load(tmp_path / "mine.yaml")
+
+
+def test_the_name_of_a_file_is_its_stem_unless_it_says_another(tmp_path):
+    text = small().to_yaml()
+    (tmp_path / "mine.yaml").write_text(text)
+    assert recipes.load(tmp_path / "mine.yaml").name == "small"
+    (tmp_path / "mine.yaml").write_text(text.replace("name: small\n", "", 1))
+    assert recipes.load(tmp_path / "mine.yaml").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4), ("5E3", 5e3), ("1.", 1.0), (".5", 0.5), ("-1.5e+2", -150.0), ("off", "off"), ("no", "no"),
+        ("true", True), ("null", None), ("~", None), ("", None), ("12", 12), ("1:30", "1:30"), ("012", "012"),
+        ("0x10", "0x10"), ("2026-01-01", "2026-01-01"), (".inf", math.inf), ("[1, a]", [1, "a"]), ("'1'", "1"),
+    ],
+)  # fmt: skip
+def test_yaml_follows_the_core_schema_and_writes_what_it_reads(text, value):
+    assert yaml_core.parse(text, "test") == value
+    assert type(yaml_core.parse(text, "test")) is type(value)
+    assert yaml_core.parse(yaml_core.write({"key": value}), "test") == {"key": value}
+
+
+@pytest.mark.parametrize("text", ["a: 1\na: 2", "!!python/object/apply:os.getcwd []", "a: b: c", "- *x"])
+def test_yaml_refuses(text):
+    with pytest.raises(FormatError, match="test"):
+        yaml_core.parse(text, "test")
