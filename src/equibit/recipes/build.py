@@ -7,7 +7,7 @@ from equibit.recipes.schema import Recipe, create_model
 
 
 def build(recipe: Recipe) -> nn.Module:
-    """The network of a recipe, binarised unless it is a float twin, with fresh weights from torch's generator."""
+    """The network of a recipe, binarised unless it is a float twin; fresh weights from torch's generator."""
     model = create_model(recipe.model)
     if recipe.method is not None:
         method = methods.create(recipe.method.name, **recipe.method.arguments)

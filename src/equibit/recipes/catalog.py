@@ -35,9 +35,7 @@ def load(recipe: str | os.PathLike[str]) -> Recipe:
         return _read(path, path.stem)
     shipped = _shipped()
     if given not in shipped:
-        raise InputError(
-            f"{unknown('recipe', given, shipped)} `equibit recipes` describes them; a file ends in .yaml."
-        )
+        raise InputError(f"{unknown('recipe', given, shipped)} `equibit recipes` describes them; a file ends in .yaml.")
     return _read(shipped[given], given)
 
 
@@ -51,13 +49,15 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         InputError: Unknown section or key, or a value that is not allowed.
     """
     values = recipe.to_dict()
-    by_depth = sorted(
-        changes.items(), key=lambda change: (not change[0].endswith(".name"), change[0].count("."))
-    )
-    for key, given in by_depth:
+    for key, given in sorted(changes.items(), key=lambda change: _rank(change[0])):
         value = yaml_core.parse(given, key) if isinstance(given, str) else given
         _set(values, key, value)
     return from_dict(values, recipe.name)
+
+
+def _rank(key: str) -> int:
+    """Whole sections are set first, then names, then what belongs to them."""
+    return 0 if "." not in key else 1 if key.endswith(".name") else 2
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
@@ -65,7 +65,7 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     if section not in SECTIONS:
         raise unknown("section in the recipe:", section, SECTIONS)
     if not name:
-        values[section] = value
+        values[section] = {"name": value} if section in _RENAMABLE and isinstance(value, str) else value
         return
     if name == "name" and section in _RENAMABLE:
         current = values[section]

@@ -13,10 +13,8 @@ T = TypeVar("T")
 _WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def setting(
-    default: Any = MISSING, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False
-) -> Any:
-    """A dataclass field with a range: `low` (excluded with `open_low`) to `high`, both applied to each list entry."""
+def setting(default: Any = MISSING, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> Any:
+    """A dataclass field with a range (of each entry of a list); `open_low` excludes `low` itself."""
     return field(default=default, metadata={"range": (low, high, open_low)})
 
 
@@ -76,9 +74,7 @@ def _sequence(kinds: tuple[Any, ...], key: str, value: object, spec: "Field[Any]
         raise InputError(f"{key} is {value!r}; it must be a list, for example [1, 2].")
     if kinds[-1] is not Ellipsis and len(value) != len(kinds):
         raise InputError(f"{key} is {list(value)}; it must have {len(kinds)} entries.")
-    return tuple(
-        _in_range(f"{key}[{i}]", _plain(kinds[0], f"{key}[{i}]", v), spec) for i, v in enumerate(value)
-    )
+    return tuple(_in_range(f"{key}[{i}]", _plain(kinds[0], f"{key}[{i}]", v), spec) for i, v in enumerate(value))
 
 
 def _plain(kind: Any, key: str, value: object) -> Any:

@@ -1,7 +1,7 @@
 """What a recipe holds: one frozen dataclass per section, every default in one place.
 
-A recipe is data. It names what the registries know (models, methods, activations, policies) and numbers; nothing in it
-is evaluated or imported.
+A recipe is data. It names what the registries know (models, methods, activations, policies) and numbers;
+nothing in it is evaluated or imported.
 """
 
 import inspect
@@ -20,13 +20,11 @@ from equibit.recipes.checks import mapping, read_section, setting, text
 
 @dataclass(frozen=True)
 class Model:
-    """Section `model`: the float network. `options` (block, stem, ...) go to `equibit.models.create` as they are."""
+    """Section `model`: the float network; `options` (block, ...) are those of `equibit.models.create`."""
 
     name: str
     num_classes: int = setting(low=1)
-    in_shape: tuple[int, int, int] | None = setting(
-        None, low=1
-    )  # (channels, height, width); null: the data set's
+    in_shape: tuple[int, int, int] | None = setting(None, low=1)  # (channels, height, width); null: the data set's
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -43,7 +41,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Method:
-    """Section `method`: how weights become binary, with all arguments. No section (null) is the float twin."""
+    """Section `method`: how weights become binary, all arguments included. null is the float twin."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -51,7 +49,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Activation:
-    """Section `activation`: the sign before each binary layer (1W1A). No section (null) is 1W32A."""
+    """Section `activation`: the sign before each binary layer (1W1A). null is 1W32A."""
 
     name: str
     pad_value: float = setting(0.0, low=-1, high=1)
@@ -72,8 +70,9 @@ class Optimizer:
 class Schedule:
     """Section `schedule`: learning rate and method schedule over training.
 
-    `update` says whether the learning rate changes every step or every epoch, `method` whether `equibit.advance` sees
-    step / total or floor(epoch) / epochs. `milestones` (epochs) and `gamma` belong to `step`.
+    `update` says whether the learning rate changes every step or every epoch, `method` whether
+    `equibit.advance` sees step / total or floor(epoch) / epochs. `milestones` (epochs) and `gamma` belong to
+    `step`.
     """
 
     name: Literal["cosine", "step", "constant"] = "cosine"
@@ -176,7 +175,7 @@ def _model(value: object) -> Model:
 
 def create_model(section: Model) -> nn.Module:
     """The float network of a model section."""
-    shape = {} if section.in_shape is None else {"in_shape": section.in_shape}
+    shape: dict[str, Any] = {} if section.in_shape is None else {"in_shape": section.in_shape}
     return models.create(section.name, num_classes=section.num_classes, **shape, **section.options)
 
 
@@ -236,9 +235,7 @@ def _check_together(recipe: Recipe) -> None:
             f"({recipe.train.epochs})."
         )
     if recipe.activation is not None and recipe.method is None:
-        raise InputError(
-            "activation is given without a method; a sign activation stands before binary layers only."
-        )
+        raise InputError("activation is given without a method; a sign activation stands before binary layers only.")
     if pixels.mean is not None and pixels.std is not None and len(pixels.mean) != len(pixels.std):
         raise InputError(
             f"data.mean has {len(pixels.mean)} entries and data.std {len(pixels.std)}; both one per channel."

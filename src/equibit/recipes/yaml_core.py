@@ -1,7 +1,8 @@
 """YAML as recipes use it: the YAML 1.2 core schema, strict.
 
-PyYAML follows YAML 1.1, where `1e-4` is a string, `off` is false and `1:30` is 90. Recipes are read and written with
-the 1.2 rules instead: `1e-4` is a number, only `true` and `false` are booleans, and a repeated key is an error.
+PyYAML follows YAML 1.1, where `1e-4` is a string, `off` is false and `1:30` is 90. Recipes are read and
+written with the 1.2 rules: `1e-4` is a number, `true` and `false` are the only booleans, and a key
+that is repeated is an error.
 """
 
 import re

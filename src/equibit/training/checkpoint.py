@@ -1,6 +1,7 @@
 """The state of a training in one safetensors file: tensors, and all scalars as JSON in its metadata.
 
-One file, so tensors and scalars can never be of different epochs. Tensor names start with `model/` or `optimizer/`.
+One file, so tensors and scalars can never be of different epochs. Tensor names start with `model/` or
+`optimizer/`.
 """
 
 import json
@@ -12,9 +13,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from equibit.errors import FormatError
+from equibit.errors import FileError, FormatError
 from equibit.files import write_atomically
 
 _VERSION = "1"
@@ -75,6 +76,19 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     return _load(path, "weights")[0]
 
 
+def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Puts a state dict read from `path` into a model.
+
+    Raises:
+        FormatError: The file holds another network's weights.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise FormatError(f"{path} does not fit the network of its config.yaml: {reason}") from None
+
+
 def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     # Clones: safetensors refuses tensors that share memory (tied weights), and wants plain contiguous layout.
     plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
@@ -87,13 +101,13 @@ def _load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+    except FileNotFoundError:
+        raise FileError(f"{path} does not exist.") from None
     except (SafetensorError, OSError) as error:
         raise FormatError(f"cannot read {path}: {error}. The file is damaged or incomplete.") from None
     found = (metadata.get("format"), metadata.get("version"), metadata.get("kind"))
     if found != ("equibit-training", _VERSION, kind):
-        raise FormatError(
-            f"{path} says {found}; expected an equibit-training file, version {_VERSION}, of {kind}."
-        )
+        raise FormatError(f"{path} says {found}; expected an equibit-training file, version {_VERSION}, of {kind}.")
     return tensors, metadata
 
 

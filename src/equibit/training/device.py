@@ -9,19 +9,20 @@ from equibit.recipes.schema import Train
 
 
 def open_accelerator(section: Train) -> Accelerator:
-    """An accelerator for `train.device` and `train.amp`.
+    """An accelerator for `train.device` (`auto`: CUDA if there is any, else the CPU) and `train.amp`.
 
-    Accelerate keeps one state per process and never changes it. It is reset here, so that an earlier training in the
-    process decides neither the device nor the precision of this one.
+    Accelerate keeps one state per process and never changes it. It is reset here, so that an earlier training
+    in the process decides neither the device nor the precision of this one.
 
     Raises:
         InputError: The device is not there.
         StateError: Several processes were launched; one training runs in one process.
     """
-    if section.device == "cuda" and not torch.cuda.is_available():
+    cuda = torch.cuda.is_available()
+    if section.device == "cuda" and not cuda:
         raise InputError("train.device is 'cuda', but torch sees no CUDA device. Use 'auto' or 'cpu'.")
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(cpu=section.device == "cpu", mixed_precision="bf16" if section.amp else "no")
+    accelerator = Accelerator(cpu=section.device == "cpu" or not cuda, mixed_precision="bf16" if section.amp else "no")
     if accelerator.num_processes > 1:
         raise StateError(
             f"{accelerator.num_processes} processes were launched; a training runs in one process. "

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from equibit import data
 from equibit.errors import InputError
@@ -50,10 +50,10 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        for batch, target in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        for batch, target in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
             logits = model(data.normalize(batch.to(device), mean, std)).float()  # (batch, classes)
             target = target.to(device)
-            loss += F.cross_entropy(logits, target, reduction="sum")
+            loss += cross_entropy(logits, target, reduction="sum")
             correct += (logits.argmax(dim=1) == target).sum()
     finally:
         model.train(was_training)

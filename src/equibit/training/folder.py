@@ -10,17 +10,17 @@ import filelock
 
 from equibit import recipes
 from equibit.errors import FileError, FormatError, InputError, StateError
+from equibit.files import write_text
 from equibit.recipes import Recipe
 from equibit.training.checkpoint import State, load_state, save_state, save_weights
-from equibit.files import write_text
 from equibit.training.record import best_row
 
 
 class RunFolder:
     """The files of one run. Every file is written whole or not at all.
 
-    The order of writes in an epoch is `best.safetensors`, `metrics.jsonl`, `state.safetensors`: the state, written
-    last, says which epochs count, and the epoch that a kill cut off is trained again to the same numbers.
+    The order of writes in an epoch is `best.safetensors`, `metrics.jsonl`, `state.safetensors`: the state,
+    written last, says which epochs count; one that a kill cut off is trained again to the same numbers.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Creates the folder and keeps every other process out; the system frees the lock of a killed process.
+        """Creates the folder and keeps other processes out; the system frees the lock of a killed process.
 
         Raises:
             FileError: The folder cannot be created.
@@ -77,9 +77,7 @@ class RunFolder:
     def _require_same(self, recipe: Recipe) -> None:
         stored = _flatten(recipes.load(self.config).to_dict())
         given = _flatten(recipe.to_dict())
-        keys = [
-            k for k in sorted(stored.keys() | given.keys()) if k != "name" and stored.get(k) != given.get(k)
-        ]
+        keys = [k for k in sorted(stored.keys() | given.keys()) if k != "name" and stored.get(k) != given.get(k)]
         if keys:
             changes = ", ".join(f"{k}: {stored.get(k)!r} there, {given.get(k)!r} now" for k in keys)
             raise InputError(

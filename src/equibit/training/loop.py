@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from equibit import convert, data, recipes
 from equibit.data import Dataset
 from equibit.errors import InputError, StateError
 from equibit.recipes import Recipe
 from equibit.training import optimizers, record, schedules
-from equibit.training.checkpoint import State
+from equibit.training.checkpoint import State, load_into
 from equibit.training.device import open_accelerator
 from equibit.training.evaluate import evaluate
 from equibit.training.folder import RunFolder
+from equibit.training.memory import keep_freed_memory
 from equibit.training.schedules import Position
 from equibit.training.seeds import generator, stream_seed
 
@@ -38,7 +39,7 @@ def train(
     Args:
         recipe: What to train.
         out: The run folder; created, and never overwritten.
-        resume: Continue the run in `out`, on the CPU to the same numbers bit for bit; start it if it has not begun.
+        resume: Continue the run in `out` (on the CPU to the same numbers, bit for bit), or start it there.
         on_epoch: Called with the row of metrics after each epoch, when it is safely on disk.
 
     Returns:
@@ -57,10 +58,9 @@ def train(
             return folder.read_summary()
         training = Training(recipe, dataset)
         with torch.random.fork_rng(devices=training.cuda_devices):
-            training.restore(state)
+            training.restore(state, folder.state)
             folder.write_metrics(state.history)
-            summary = _run(training, folder, state, on_epoch)
-        return summary
+            return _run(training, folder, state, on_epoch)
 
 
 def complete(recipe: Recipe, dataset: Dataset) -> Recipe:
@@ -71,32 +71,22 @@ def complete(recipe: Recipe, dataset: Dataset) -> Recipe:
     """
     shape, classes = dataset.in_shape, len(dataset.classes)
     if recipe.model.in_shape not in (None, shape):
-        raise InputError(
-            f"model.in_shape is {recipe.model.in_shape}, but images of {dataset.name} are {shape}."
-        )
+        raise InputError(f"model.in_shape is {recipe.model.in_shape}, but images of {dataset.name} are {shape}.")
     if recipe.model.num_classes != classes:
-        raise InputError(
-            f"model.num_classes is {recipe.model.num_classes}, but {dataset.name} has {classes} classes."
-        )
+        raise InputError(f"model.num_classes is {recipe.model.num_classes}, but {dataset.name} has {classes} classes.")
     mean = dataset.mean if recipe.data.mean is None else recipe.data.mean
     std = dataset.std if recipe.data.std is None else recipe.data.std
     model = replace(recipe.model, in_shape=shape)
     return replace(recipe, model=model, data=replace(recipe.data, mean=tuple(mean), std=tuple(std)))
 
 
-def _run(
-    training: "Training", folder: RunFolder, state: State, on_epoch: Callable[[Row], object] | None
-) -> Row:
+def _run(training: "Training", folder: RunFolder, state: State, on_epoch: Callable[[Row], object] | None) -> Row:
     history = list(state.history)
     for epoch in range(state.epoch, training.recipe.train.epochs):
         try:
             history.append(training.run_epoch(epoch))
         except StateError as error:
-            kept = (
-                f"The state after epoch {epoch} is kept in {folder.state}"
-                if epoch
-                else "No epoch was finished"
-            )
+            kept = f"The state after epoch {epoch} is kept in {folder.state}" if epoch else "No epoch was finished"
             raise StateError(f"{error} {kept}.") from None
         folder.save_epoch(training.state(history))
         if on_epoch is not None:
@@ -114,6 +104,8 @@ class Training:
         self.accelerator = open_accelerator(recipe.train)
         device = self.accelerator.device
         self.cuda_devices = [device.index or 0] if device.type == "cuda" else []
+        if device.type == "cpu":
+            keep_freed_memory()
         self.train_images, self.train_labels = (
             dataset.train_images.to(device),
             dataset.train_labels.to(device),
@@ -125,9 +117,7 @@ class Training:
             self.model: nn.Module = recipes.build(recipe).to(device)
         if recipe.train.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.forward: Callable[[Tensor], Tensor] = (
-            torch.compile(self.model) if recipe.train.compile else self.model
-        )
+        self.forward: Callable[[Tensor], Tensor] = torch.compile(self.model) if recipe.train.compile else self.model
         self.optimizer = optimizers.create(recipe.optimizer, self.model)
         self.bits = self._binary_weights()
 
@@ -135,15 +125,15 @@ class Training:
         """Everything to go on from here."""
         return State(history, self.model.state_dict(), optimizers.state_by_name(self.optimizer, self.model))
 
-    def restore(self, state: State) -> None:
-        """Goes back to a saved state; an empty one changes nothing."""
+    def restore(self, state: State, source: Path) -> None:
+        """Goes back to the state read from `source`; an empty one changes nothing."""
         if state.epoch:
-            self.model.load_state_dict(state.model)
+            load_into(self.model, state.model, source)
             optimizers.restore(self.optimizer, self.model, state.optimizer)
             self.bits = self._binary_weights()
 
     def run_epoch(self, epoch: int) -> Row:
-        """Trains one epoch, scores the whole test set and gives the row of metrics.
+        """Trains one epoch, scores the whole test set and gives the row of metrics; `lr` is its first step's.
 
         Raises:
             StateError: The loss or a parameter is no longer finite.
@@ -173,13 +163,11 @@ class Training:
 
     @property
     def _steps(self) -> int:
-        """Steps per epoch. The incomplete last batch is left out; the order changes every epoch, so no image is."""
+        """Steps per epoch. The incomplete last batch is left out; the order, so the images in it, change."""
         return len(self.train_images) // self._batch_size
 
     def _lr(self, position: Position) -> float:
-        return self.recipe.optimizer.lr * schedules.lr_factor(
-            self.recipe.schedule, self.recipe.train.epochs, position
-        )
+        return self.recipe.optimizer.lr * schedules.lr_factor(self.recipe.schedule, self.recipe.train.epochs, position)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         """Mean loss and accuracy over the epoch's training batches, summed on the device."""
@@ -193,15 +181,13 @@ class Training:
         for step in range(self._steps):
             index = order[step * self._batch_size : (step + 1) * self._batch_size]  # (batch,)
             images = data.augment(self.train_images[index], self.recipe.data.augment, augmentation)
-            batch_loss, batch_correct = self._step(
-                Position(epoch, step, self._steps), images, self.train_labels[index]
-            )
+            batch_loss, batch_correct = self._step(Position(epoch, step, self._steps), images, self.train_labels[index])
             loss += batch_loss
             correct += batch_correct
         return float(loss) / self._steps, int(correct) / (self._steps * self._batch_size)
 
     def _step(self, position: Position, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One step on uint8 images (batch, channels, height, width); its loss and number of correct answers."""
+        """One step on uint8 images (batch, channels, height, width): its loss and correct answers."""
         recipe = self.recipe
         x = data.normalize(images, self.mean, self.std)
         if recipe.train.channels_last:
@@ -210,7 +196,7 @@ class Training:
         optimizers.set_lr(self.optimizer, self._lr(position))
         with self.accelerator.autocast():
             logits = self.forward(x).float()  # (batch, classes)
-            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.train.label_smoothing)
+            loss = cross_entropy(logits, labels, label_smoothing=recipe.train.label_smoothing)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         self.optimizer.step()
@@ -228,7 +214,7 @@ class Training:
             layer = broken[0].removesuffix(".original").replace(".parametrizations", "") if broken else ""
             where = f" and {layer!r} holds NaN or infinite values" if broken else ""
             raise StateError(
-                f"the training diverged in epoch {epoch + 1}: its loss is {loss}{where}. Try a lower optimizer.lr "
-                f"(now {self.recipe.optimizer.lr:g}) or a longer schedule.warmup_epochs "
+                f"the training diverged in epoch {epoch + 1}: its loss is {loss}{where}. Try a lower "
+                f"optimizer.lr (now {self.recipe.optimizer.lr:g}) or a longer schedule.warmup_epochs "
                 f"(now {self.recipe.schedule.warmup_epochs:g})."
             )

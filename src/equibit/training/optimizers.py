@@ -41,9 +41,7 @@ def restore(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping[s
     for key, saved in state.items():
         name, _, quantity = key.rpartition("/")
         if name not in parameters:
-            raise FormatError(
-                f"the saved optimiser state names {name!r}, which is no parameter of the model."
-            )
+            raise FormatError(f"the saved optimiser state names {name!r}, which is no parameter of the model.")
         parameter = parameters[name]
         value = torch.empty_like(parameter) if saved.shape == parameter.shape else torch.empty_like(saved)
         optimizer.state[parameter][quantity] = value.detach().copy_(saved)

@@ -40,9 +40,7 @@ def best_row(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return max(history, key=lambda row: row["test_accuracy"])  # max keeps the first of equals
 
 
-def summarize(
-    recipe: Recipe, model: nn.Module, history: Sequence[Mapping[str, Any]], device: str
-) -> dict[str, Any]:
+def summarize(recipe: Recipe, model: nn.Module, history: Sequence[Mapping[str, Any]], device: str) -> dict[str, Any]:
     """The content of `summary.json` of a finished run."""
     assert recipe.model.in_shape is not None
     size = analysis.summary(model, (1, *recipe.model.in_shape)).to_dict()
@@ -89,7 +87,7 @@ def versions() -> dict[str, str]:
 
 
 def source_commit() -> str | None:
-    """The git commit of the checkout that this package runs from, `-dirty` if its sources differ; None elsewhere."""
+    """Git commit of the checkout this package runs from, `-dirty` if its sources differ; None elsewhere."""
     package = Path(__file__).parents[1]
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None  # installed, perhaps below somebody else's checkout
@@ -99,9 +97,7 @@ def source_commit() -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=30
-        )
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

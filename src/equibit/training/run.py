@@ -11,7 +11,7 @@ from torch import nn
 from equibit import recipes
 from equibit.errors import FileError, unknown
 from equibit.recipes import Recipe
-from equibit.training.checkpoint import load_state, load_weights
+from equibit.training.checkpoint import load_into, load_state, load_weights
 from equibit.training.folder import RunFolder
 
 
@@ -49,9 +49,7 @@ def load_run(path: str | os.PathLike[str], which: Literal["final", "best"] = "fi
         raise unknown("weights", which, ("best", "final"))
     folder = RunFolder(Path(path))
     if not folder.config.exists():
-        raise FileError(
-            f"{folder.path} is not a run folder: it has no config.yaml. `equibit train` makes one."
-        )
+        raise FileError(f"{folder.path} is not a run folder: it has no config.yaml. `equibit train` makes one.")
     if not folder.state.exists():
         raise FileError(
             f"no epoch of the run {folder.path} is finished; continue it with `equibit train ... --resume`."
@@ -60,6 +58,7 @@ def load_run(path: str | os.PathLike[str], which: Literal["final", "best"] = "fi
     state = load_state(folder.state)
     with torch.random.fork_rng(devices=[]):
         model = recipes.build(recipe)
-    model.load_state_dict(state.model if which == "final" else load_weights(folder.best))
+    source = folder.state if which == "final" else folder.best
+    load_into(model, state.model if which == "final" else load_weights(folder.best), source)
     summary = folder.read_summary() if folder.summary.exists() else None
     return Run(folder.path, recipe, model.eval(), summary, state.history)

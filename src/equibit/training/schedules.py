@@ -1,7 +1,7 @@
 """Learning rate and method progress as pure functions of the position in training.
 
-A position is measured in epochs: epoch 2 (counted from 0), step 3 of 10, is 2.3. Nothing here has state, so a resumed
-training needs none.
+A position is measured in epochs: epoch 2 (counted from 0), step 3 of 10, is 2.3. Nothing here has state, so a
+resumed training needs none.
 """
 
 import math
@@ -46,7 +46,5 @@ def _decay(schedule: Schedule, epochs: int, done: float) -> float:
     if schedule.name == "step":
         return float(schedule.gamma ** sum(done >= milestone for milestone in schedule.milestones))
     if schedule.name == "cosine" and done >= schedule.warmup_epochs:
-        return 0.5 * (
-            1 + math.cos(math.pi * (done - schedule.warmup_epochs) / (epochs - schedule.warmup_epochs))
-        )
+        return 0.5 * (1 + math.cos(math.pi * (done - schedule.warmup_epochs) / (epochs - schedule.warmup_epochs)))
     return 1.0
