@@ -8,7 +8,7 @@ import torch
 from equibit import recipes
 from equibit.errors import EquibitError, FileError, FormatError, InputError
 from equibit.layers import binary_layers
-from equibit.recipes import Recipe, yaml_core
+from equibit.recipes import Recipe
 
 METHODS = ("float", "sign-1w32a", "bi_half-1w32a")
 SHIPPED = sorted(
@@ -49,7 +49,7 @@ def test_the_shipped_recipes_are_the_expected_ones():
 def test_shipped_recipe(name, tmp_path):
     recipe = recipes.load(name)
     assert recipe.name == name
-    assert name.startswith(f"{recipe.data.name}-{recipe.model.name}-{recipe.method.name if recipe.method else 'float'}")
+    assert name.startswith(f"{recipe.data.name}-{recipe.model.name}-{recipe.method['name'] if recipe.method else 'float'}")
     assert recipe.data.name == name.split("-")[0]
     (tmp_path / "other.yaml").write_text(recipe.to_yaml())
     assert recipes.load(tmp_path / "other.yaml") == recipe
@@ -91,10 +91,10 @@ def test_defaults_of_a_network_are_filled_in():
 
 
 def test_short_forms():
-    assert small(method="sign").method.name == "sign"
+    assert small(method="sign").method["name"] == "sign"
     assert small(method=None).method is None
     recipe = small(activation="bireal")
-    assert (recipe.activation.name, recipe.activation.pad_value) == ("bireal", 0.0)
+    assert recipe.activation == {"name": "bireal", "pad_value": 0.0}
     assert {layer.activation.key for layer in binary_layers(recipes.build(recipe))} == {"bireal"}
 
 
@@ -109,30 +109,30 @@ def test_skip_policy_is_applied():
         ({"modle": {}}, ["'modle'", "Did you mean 'model'"]),
         ({"optimizer": {"learning_rate": 1}}, ["'learning_rate'", "lr"]),
         ({"optimizer": {"momentun": 1}}, ["Did you mean 'momentum'"]),
-        ({"optimizer": {"lr": 0}}, ["optimizer.lr", "0", "above 0"]),
-        ({"optimizer": {"lr": "big"}}, ["optimizer.lr", "'big'", "a number"]),
+        ({"optimizer": {"lr": 0}}, ["optimizer.lr", "0", "v>0"]),
+        ({"optimizer": {"lr": "big"}}, ["optimizer.lr", "'big'", "float"]),
         ({"optimizer": {"lr": math.nan}}, ["optimizer.lr", "nan"]),
         ({"optimizer": {"lr": True}}, ["optimizer.lr", "True"]),
-        ({"optimizer": {"name": "sdg"}}, ["Did you mean 'sgd'"]),
+        ({"optimizer": {"name": "sdg"}}, ["optimizer.name", "'sgd'", "sdg"]),
         ({"optimizer": {"name": ["sgd"]}}, ["optimizer.name"]),
         ({"optimizer": {"nesterov": True, "momentum": 0}}, ["nesterov"]),
         ({"optimizer": {"name": "adam", "momentum": 1}}, ["momentum"]),
-        ({"train": {"epochs": 0}}, ["train.epochs", "0", "at least 1"]),
-        ({"train": {"epochs": 2.5}}, ["train.epochs", "2.5", "whole number"]),
-        ({"train": {"epochs": None}}, ["train.epochs", "None"]),
+        ({"train": {"epochs": 0}}, ["train.epochs", "0", "v>0"]),
+        ({"train": {"epochs": 2.5}}, ["train.epochs", "2.5", "not an integer"]),
+        ({"train": {"epochs": None}}, ["train.epochs", "required"]),
         ({"train": {"seed": -1}}, ["train.seed", "-1"]),
-        ({"train": {"amp": 1}}, ["train.amp", "true or false"]),
-        ({"train": {"device": "gpu"}}, ["train.device", "'gpu'", "cuda"]),
-        ({"train": {"label_smoothing": 2}}, ["label_smoothing", "at most 1"]),
+        ({"train": {"amp": 1}}, ["train.amp", "bool"]),
+        ({"train": {"device": "gpu"}}, ["train.device", "gpu", "'cuda'"]),
+        ({"train": {"label_smoothing": 2}}, ["label_smoothing", "v<=1"]),
         ({"data": {"name": "digit"}}, ["data.name", "Did you mean 'digits'"]),
         ({"data": {"augment": "flip"}}, ["data.augment", "crop_flip"]),
         ({"data": {"batch_size": 0}}, ["data.batch_size"]),
-        ({"data": {"mean": 0.5}}, ["data.mean", "a list"]),
-        ({"data": {"mean": [0.5], "std": [0.0]}}, ["data.std[0]", "above 0"]),
+        ({"data": {"mean": 0.5}}, ["data.mean", "tuple"]),
+        ({"data": {"mean": [0.5], "std": [0.0]}}, ["data.std", "v>0"]),
         ({"data": {"mean": [0.5], "std": [0.1, 0.1]}}, ["data.mean", "data.std"]),
         ({"model": {"name": "digitsnet"}}, ["Did you mean 'digits_net'"]),
         ({"model": {"num_classes": 0}}, ["model.num_classes"]),
-        ({"model": {"in_shape": [8, 8]}}, ["model.in_shape", "3 entries"]),
+        ({"model": {"in_shape": [8, 8]}}, ["model.in_shape", "3 elements"]),
         ({"model": {"blok": "relu"}}, ["'blok'"]),
         ({"method": {"name": "bihalf", "ratio": 0.5}}, ["Did you mean 'bi_half'"]),
         ({"method": {"name": "bi_half", "ratoi": 0.5}}, ["Did you mean 'ratio'"]),
@@ -180,7 +180,7 @@ def test_override():
     changed = recipes.override(
         recipe, {"train.epochs": "3", "optimizer.lr": "1e-2", "method.ratio": 0.4, "data.mean": "[0.1]"}
     )
-    assert (changed.train.epochs, changed.optimizer.lr, changed.method.arguments["ratio"]) == (3, 0.01, 0.4)
+    assert (changed.train.epochs, changed.optimizer.lr, changed.method["ratio"]) == (3, 0.01, 0.4)
     assert changed.data.mean == (0.1,)
     assert changed.name == recipe.name
     assert recipe == recipes.load("mnist-lenet5-bi_half-1w32a")
@@ -190,16 +190,16 @@ def test_override():
 def test_override_of_a_name_starts_from_its_defaults():
     recipe = recipes.load("digits-digits_net-bi_half-1w32a")
     sign = recipes.override(recipe, {"method.ste": "clip", "method.name": "sign"})
-    assert (sign.method.name, sign.method.arguments["ste"]) == ("sign", "clip")
-    assert "ratio" not in sign.method.arguments
+    assert (sign.method["name"], sign.method["ste"]) == ("sign", "clip")
+    assert "ratio" not in sign.method
     same = recipes.override(recipes.override(recipe, {"method.ratio": 0.4}), {"method.name": "bi_half"})
-    assert same.method.arguments["ratio"] == 0.4
+    assert same.method["ratio"] == 0.4
     assert recipes.override(recipe, {"method": "null"}).method is None
-    from_float = recipes.override(recipes.load("digits-digits_net-float"), {"method.ratio": 0.4, "method": "bi_half"})
-    assert from_float.method.arguments["ratio"] == 0.4
-    assert recipes.override(recipe, {"method": "sign"}).method.name == "sign"
+    from_float = recipes.override(recipes.load("digits-digits_net-float"), {"method.ratio": 0.4, "method.name": "bi_half"})
+    assert from_float.method["ratio"] == 0.4
+    assert recipes.override(recipe, {"method.name": "sign"}).method["name"] == "sign"
     assert (
-        recipes.override(recipe, {"activation.name": "sign", "activation.pad_value": "-1"}).activation.pad_value == -1
+        recipes.override(recipe, {"activation.name": "sign", "activation.pad_value": "-1"}).activation["pad_value"] == -1
     )
 
 
@@ -208,11 +208,11 @@ def test_override_of_a_name_starts_from_its_defaults():
     [
         ("train.epoch", "3", ["Did you mean 'epochs'"]),
         ("trian.epochs", "3", ["Did you mean 'train'"]),
-        ("method.ratio", "0.5", ["method.ratio", "Set method first"]),
+        ("method.ratio", "0.5", ["method", "needs a name"]),
         ("skip.name", "nothing", ["skip"]),
         ("train.epochs", "three", ["train.epochs", "'three'"]),
         ("train.epochs", "[", ["train.epochs"]),
-        ("name", "x", ["'name'"]),
+        ("name", "x", ["--name"]),
         ("", "x", ["section"]),
     ],
 )
@@ -256,22 +256,14 @@ def test_the_name_of_a_file_is_its_stem_unless_it_says_another(tmp_path):
     assert recipes.load(tmp_path / "mine.yaml").name == "mine"
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1e-4", 1e-4), ("5E3", 5e3), ("1.", 1.0), (".5", 0.5), ("-1.5e+2", -150.0), (".inf", math.inf),
-        ("off", "off"), ("no", "no"), ("true", True), ("null", None), ("~", None), ("", None), ("12", 12),
-        ("1:30", "1:30"), ("012", "012"), ("0x10", "0x10"), ("2026-01-01", "2026-01-01"), ("'1'", "1"),
-        ("[1, a]", [1, "a"]),
-    ],
-)  # fmt: skip
-def test_yaml_follows_the_core_schema_and_writes_what_it_reads(text, value):
-    assert yaml_core.parse(text, "test") == value
-    assert type(yaml_core.parse(text, "test")) is type(value)
-    assert yaml_core.parse(yaml_core.write({"key": value}), "test") == {"key": value}
+@pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("5E3", 5e3), (".5", 0.5), ("1", 1.0)])
+def test_numbers_in_yaml_are_numbers(text, value, tmp_path):
+    (tmp_path / "mine.yaml").write_text(small().to_yaml().replace("lr: 0.1", f"lr: {text}"))
+    assert recipes.load(tmp_path / "mine.yaml").optimizer.lr == value
 
 
-@pytest.mark.parametrize("text", ["a: 1\na: 2", "!!python/object/apply:os.getcwd []", "a: b: c", "- *x"])
-def test_yaml_refuses(text):
-    with pytest.raises(FormatError, match="test"):
-        yaml_core.parse(text, "test")
+@pytest.mark.parametrize("text", ["!!python/object/apply:os.getcwd []", "a: b: c", "- *x"])
+def test_yaml_refuses(text, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(FormatError, match=r"mine\.yaml"):
+        recipes.load(tmp_path / "mine.yaml")

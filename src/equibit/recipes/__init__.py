@@ -1,13 +1,25 @@
 """Experiments as data: one YAML file each, read strictly.
 
-`list()` names the shipped ones, `load(name_or_file)` reads one, `override(recipe, {"train.epochs": 3})`
-changes keys, `build(recipe)` makes the network.
+`list()` names the shipped ones, `load(name_or_file)` reads one, `override(recipe, {"train.epochs": 3})` changes keys,
+`build(recipe)` makes the network.
 """
 
 from equibit.recipes.build import build
-from equibit.recipes.catalog import load, names, override
-from equibit.recipes.schema import SECTIONS, Recipe, from_dict
+from equibit.recipes.catalog import load, names
+from equibit.recipes.reading import SECTIONS, add_arguments, from_arguments, from_dict, override
+from equibit.recipes.schema import Recipe
 
 list = names  # `equibit.recipes.list()` is the public name
 
-__all__ = ["SECTIONS", "Recipe", "build", "from_dict", "list", "load", "names", "override"]
+__all__ = [
+    "SECTIONS",
+    "Recipe",
+    "add_arguments",
+    "build",
+    "from_arguments",
+    "from_dict",
+    "list",
+    "load",
+    "names",
+    "override",
+]

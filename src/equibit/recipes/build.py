@@ -1,21 +1,24 @@
 """From a recipe to its network."""
 
+from typing import Any
+
 from torch import nn
 
-from equibit import activations, convert, methods
-from equibit.recipes.schema import Recipe, create_model
+from equibit import activations, convert, methods, models
+from equibit.recipes.schema import Recipe
 
 
 def build(recipe: Recipe) -> nn.Module:
     """The network of a recipe, binarised unless it is a float twin; fresh weights from torch's generator."""
-    model = create_model(recipe.model)
+    section = recipe.model
+    shape: dict[str, Any] = {} if section.in_shape is None else {"in_shape": section.in_shape}
+    model = models.create(section.name, num_classes=section.num_classes, **shape, **section.options)
     if recipe.method is not None:
-        method = methods.create(recipe.method.name, **recipe.method.arguments)
-        convert.binarize_(model, method, activation=_activation(recipe), skip=convert.POLICIES[recipe.skip])
+        method, sign = dict(recipe.method), recipe.activation
+        convert.binarize_(
+            model,
+            methods.create(method.pop("name"), **method),
+            activation=None if sign is None else activations.create(sign["name"], pad_value=sign["pad_value"]),
+            skip=convert.POLICIES[recipe.skip],
+        )
     return model
-
-
-def _activation(recipe: Recipe) -> activations.SignActivation | None:
-    if recipe.activation is None:
-        return None
-    return activations.create(recipe.activation.name, pad_value=recipe.activation.pad_value)

@@ -47,7 +47,7 @@ def summarize(recipe: Recipe, model: nn.Module, history: Sequence[Mapping[str, A
     best = best_row(history)
     return {
         "recipe": recipe.name,
-        "method": recipe.method.name if recipe.method else "float",
+        "method": recipe.method["name"] if recipe.method else "float",
         "final_accuracy": history[-1]["test_accuracy"],
         "best_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
