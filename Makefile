@@ -20,7 +20,7 @@ demo: .venv/installed  ## train, compare, draw, pack, export and verify 1-bit ne
 	$(BIN)/equibit demo --out demo
 
 test: .venv/installed  ## run the fast tests
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2
 
 test-slow: .venv/installed  ## run the slow tests
 	$(BIN)/python -m pytest -m "slow and not gpu"

@@ -42,7 +42,7 @@ def test_an_input_without_negative_values_is_refused_once_named_with_the_remedy(
 
 
 def test_wrong_arguments():
-    with pytest.raises(InputError, match="0\\.5.*-1, 0 or 1"):
+    with pytest.raises(InputError, match=r"0\.5.*-1, 0 or 1"):
         activations.create("sign", pad_value=0.5)
     with pytest.raises(InputError, match="Did you mean 'bireal'"):
         activations.create("bi_real")

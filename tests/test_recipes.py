@@ -49,7 +49,9 @@ def test_the_shipped_recipes_are_the_expected_ones():
 def test_shipped_recipe(name, tmp_path):
     recipe = recipes.load(name)
     assert recipe.name == name
-    assert name.startswith(f"{recipe.data.name}-{recipe.model.name}-{recipe.method['name'] if recipe.method else 'float'}")
+    assert name.startswith(
+        f"{recipe.data.name}-{recipe.model.name}-{recipe.method['name'] if recipe.method else 'float'}"
+    )
     assert recipe.data.name == name.split("-")[0]
     (tmp_path / "other.yaml").write_text(recipe.to_yaml())
     assert recipes.load(tmp_path / "other.yaml") == recipe
@@ -195,11 +197,14 @@ def test_override_of_a_name_starts_from_its_defaults():
     same = recipes.override(recipes.override(recipe, {"method.ratio": 0.4}), {"method.name": "bi_half"})
     assert same.method["ratio"] == 0.4
     assert recipes.override(recipe, {"method": "null"}).method is None
-    from_float = recipes.override(recipes.load("digits-digits_net-float"), {"method.ratio": 0.4, "method.name": "bi_half"})
+    from_float = recipes.override(
+        recipes.load("digits-digits_net-float"), {"method.ratio": 0.4, "method.name": "bi_half"}
+    )
     assert from_float.method["ratio"] == 0.4
     assert recipes.override(recipe, {"method.name": "sign"}).method["name"] == "sign"
     assert (
-        recipes.override(recipe, {"activation.name": "sign", "activation.pad_value": "-1"}).activation["pad_value"] == -1
+        recipes.override(recipe, {"activation.name": "sign", "activation.pad_value": "-1"}).activation["pad_value"]
+        == -1
     )
 
 

@@ -55,9 +55,11 @@ def test_counts_where_floats_are_wrong():
     assert CountingRule.of(0.5, 0.2).counts(10) == (1, 8, 1)
 
 
-@pytest.mark.parametrize(("ratio", "density"), [(-0.1, 1), (1.1, 1), (0.5, 0), (0.5, 1.5), ("half", 1), (float("nan"), 1)])
+@pytest.mark.parametrize(
+    ("ratio", "density"), [(-0.1, 1), (1.1, 1), (0.5, 0), (0.5, 1.5), ("half", 1), (float("nan"), 1)]
+)
 def test_counting_rule_refuses_what_is_no_share(ratio, density):
-    with pytest.raises(InputError, match="ratio|density"):
+    with pytest.raises(InputError, match=r"ratio|density"):
         CountingRule.of(ratio, density)
 
 

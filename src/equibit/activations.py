@@ -4,7 +4,6 @@ A 1W1A layer sees `SignActivation` before its binary weights. Every activation m
 sign(0) = sign(-0.0) = +1, and differs only in the gradient that training sees.
 """
 
-from collections.abc import Callable
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -52,7 +51,6 @@ class SignActivation(nn.Module):
     """
 
     key: ClassVar[str]
-    surrogate: ClassVar[Callable[[Tensor], Tensor]]
 
     def __init__(self, pad_value: float = 0.0) -> None:
         super().__init__()
@@ -67,8 +65,13 @@ class SignActivation(nn.Module):
         """x (batch, channels, ...) -> exactly -1/+1 of the same shape, padded where `pads` says so."""
         if not self._checked and not torch.compiler.is_compiling() and not x.is_meta:
             self._refuse_constant(x)
-        x = type(self).surrogate(x)
+        x = self.surrogate(x)
         return F.pad(x, self.pads, value=self.pad_value) if self.pads else x
+
+    @staticmethod
+    def surrogate(x: Tensor) -> Tensor:
+        """The sign with the gradient of this activation."""
+        raise NotImplementedError
 
     def take_over_padding(self, layer: nn.Module) -> None:
         """Lets this module pad for a convolution: the layer itself can only pad with 0, before or after the sign."""

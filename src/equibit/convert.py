@@ -79,7 +79,14 @@ class Report:
     def table(self) -> str:
         """A text table."""
         rows = [
-            (r.name or "(model)", r.kind, "x".join(map(str, r.shape)), r.method or "float", r.activation or "-", r.reason)
+            (
+                r.name or "(model)",
+                r.kind,
+                "x".join(map(str, r.shape)),
+                r.method or "float",
+                r.activation or "-",
+                r.reason,
+            )
             for r in self.layers
         ]
         return render(("layer", "kind", "weight", "method", "activation", "why float"), rows)
@@ -144,7 +151,9 @@ def _ineligible(model: nn.Module) -> dict[str, str]:
     owners: dict[int, str] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention):
-            reasons[f"{name}.out_proj" if name else "out_proj"] = "attention reads this weight without calling the layer"
+            reasons[f"{name}.out_proj" if name else "out_proj"] = (
+                "attention reads this weight without calling the layer"
+            )
         weight = module._parameters.get("weight")
         if parametrize.is_parametrized(module, "weight"):
             reasons[name] = "its weight is parametrised already"
@@ -160,14 +169,14 @@ def _ineligible(model: nn.Module) -> dict[str, str]:
     return reasons
 
 
-def _choose(
-    eligible: NamedModules, default: Method, skip: Policy, overrides: Overrides
-) -> dict[str, Method | None]:
+def _choose(eligible: NamedModules, default: Method, skip: Policy, overrides: Overrides) -> dict[str, Method | None]:
     """Layer name -> method, None for float: the policy first, then the overrides in order."""
     known = [name for name, _ in eligible]
     kept = set(skip(eligible))
     if not kept <= set(known):
-        raise InputError(f"the skip policy returned {sorted(kept - set(known))}, not among the eligible layers {known}.")
+        raise InputError(
+            f"the skip policy returned {sorted(kept - set(known))}, not among the eligible layers {known}."
+        )
     chosen = {name: None if name in kept else default for name in known}
     for pattern, method in overrides.items():
         matches = [n for n in known if (re.fullmatch(pattern[3:], n) if pattern.startswith("re:") else n == pattern)]
@@ -194,7 +203,7 @@ def _prepare(name: str, module: nn.Module, template: Method | None) -> Method:
 def _attach(name: str, module: nn.Module, method: Method, template: SignActivation | None) -> None:
     parametrization = BinaryWeight(method).train(module.training)
     parametrize.register_parametrization(module, "weight", parametrization, unsafe=True)  # shapes: check_method's
-    module.register_load_state_dict_pre_hook(_accept_float_checkpoint)
+    module.register_load_state_dict_pre_hook(_accept_float_checkpoint)  # type: ignore[no-untyped-call]
     if template is not None:
         activation = copy.deepcopy(template).to(next(module.parameters()).device)
         activation.layer = name
@@ -209,9 +218,7 @@ def _binarize_input(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor
     return (getattr(module, ACTIVATION)(args[0]), *args[1:])
 
 
-def _accept_float_checkpoint(
-    module: nn.Module, state: dict[str, Any], prefix: str, *_: Any
-) -> None:
+def _accept_float_checkpoint(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """A plain float checkpoint loads into the latents: `x.weight` is taken for `x.parametrizations.weight.original`."""
     if f"{prefix}weight" in state:
         state[f"{prefix}parametrizations.weight.original"] = state.pop(f"{prefix}weight")
@@ -228,7 +235,7 @@ def _report(model: nn.Module, reasons: dict[str, str], template: SignActivation 
             rows.append(LayerReport(name, kind, tuple(layer.latent.shape), layer.method.key, activation, ""))
         elif layer_kind(module) or name in reasons:
             weight = module._parameters.get("weight")
-            shape = () if weight is None or name in reasons and "unknown" in reasons[name] else tuple(weight.shape)
+            shape = () if weight is None or (name in reasons and "unknown" in reasons[name]) else tuple(weight.shape)
             rows.append(LayerReport(name, kind, shape, None, None, reasons.get(name, "kept by policy")))
     return Report(tuple(rows))
 

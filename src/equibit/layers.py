@@ -44,8 +44,8 @@ class BinaryWeight(nn.Module):
     def _warn(self) -> None:
         self.advanced = True
         warnings.warn(
-            f"layer {self.method.layer!r} trains with method {self.method.key!r}, which has a schedule or a projection, "
-            "but equibit.advance(model, progress) was never called; call it before every training step.",
+            f"layer {self.method.layer!r} trains with method {self.method.key!r}, which has a schedule or a "
+            "projection, but equibit.advance(model, progress) was never called; call it before every training step.",
             stacklevel=2,
         )
 

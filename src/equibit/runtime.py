@@ -32,7 +32,9 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc]
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         try:
-            super().__init__(path if isinstance(path, bytes) else os.fspath(path), options, providers=["CPUExecutionProvider"])
+            super().__init__(
+                path if isinstance(path, bytes) else os.fspath(path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime's own exceptions share no base class
             name = "the model" if isinstance(path, bytes) else path
             raise FormatError(f"onnxruntime cannot load {name}: {error}") from error

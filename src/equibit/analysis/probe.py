@@ -58,7 +58,7 @@ def _record(found: Probe, producers: dict[int, tuple[str, Tensor]], name: str) -
             return
         found.calls += 1
         if isinstance(module, (*_LINEAR, PackedLayer)):
-            weight = module.spec.shape if isinstance(module, PackedLayer) else tuple(module.weight.shape)  # type: ignore[union-attr, arg-type]
+            weight = module.spec.shape if isinstance(module, PackedLayer) else tuple(module.weight.shape)
             outputs = output.numel() // max(output.shape[0], 1)
             found.macs[name] = found.macs.get(name, 0) + outputs * torch.Size(weight[1:]).numel()
             producers[id(output)] = name, output

@@ -3,7 +3,7 @@
 from equibit.data.augment import augment, kinds, normalize
 from equibit.data.dataset import Dataset, DataWarning, FileCheck
 from equibit.data.files import root
-from equibit.data.registry import DataEntry, check, entries, fetch, load, names
+from equibit.data.registry import DataEntry, check, entries, entry, fetch, load, names
 
 __all__ = [
     "DataEntry",
@@ -13,6 +13,7 @@ __all__ = [
     "augment",
     "check",
     "entries",
+    "entry",
     "fetch",
     "kinds",
     "load",

@@ -103,9 +103,7 @@ def fetch(root: Path, base_url: str = BASE_URL, progress: Any = False) -> list[P
     names = [*(file.name for file in FILES), META]
     if not all(result.checksum_ok for result in check(root)):
         with download.staging(root) as staged:
-            archive = download.file(
-                base_url, ARCHIVE, staged, known_hash=None, belongs=folder, progress=progress
-            )
+            archive = download.file(base_url, ARCHIVE, staged, known_hash=None, belongs=folder, progress=progress)
             download.extract(archive, {f"{FOLDER}/{name}": staged / FOLDER / name for name in names})
             _require_published(staged)
             folder.mkdir(exist_ok=True)

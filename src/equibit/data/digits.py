@@ -25,9 +25,7 @@ MEAN, STD = (0.3054,), (0.3760,)
 TEST_IMAGES = 360
 SPLIT_SEED = 0
 RECORDS = 1797
-SHA1 = (
-    "4ccdbda04941cdafb1704b9de5acf9900a504ca4"  # of the bytes of the uint8 images, then of the uint8 labels
-)
+SHA1 = "4ccdbda04941cdafb1704b9de5acf9900a504ca4"  # of the bytes of the uint8 images, then of the uint8 labels
 _FULL_SCALE = 16  # the published pixels are 0..16
 
 Bytes = npt.NDArray[np.uint8]
@@ -65,9 +63,7 @@ def _split(labels: Bytes) -> tuple[torch.Tensor, torch.Tensor]:
 def _message(as_published: bool, images: int) -> str:
     if as_published:
         return "embedded in scikit-learn, as expected"
-    return (
-        f"not the digits known from scikit-learn: {images:,} images, expected {RECORDS:,} known by checksum"
-    )
+    return f"not the digits known from scikit-learn: {images:,} images, expected {RECORDS:,} known by checksum"
 
 
 def check(root: Path) -> list[FileCheck]:

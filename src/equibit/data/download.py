@@ -50,9 +50,7 @@ def file(
             f"{belongs}, or set EQUIBIT_DATA to the folder that holds the data sets."
         ) from error
     except ValueError as error:
-        raise FormatError(
-            f"{url} is not the published file: its checksum differs. Nothing was kept."
-        ) from error
+        raise FormatError(f"{url} is not the published file: its checksum differs. Nothing was kept.") from error
 
 
 def _close_response(error: OSError) -> None:
@@ -110,9 +108,7 @@ def extract(archive: Path, members: Mapping[str, Path]) -> None:
                 if member.name in missing:
                     _write_member(tar, member, missing.pop(member.name))
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise FormatError(
-            f"{archive.name}: found a damaged archive ({error}), expected a whole .tar.gz."
-        ) from error
+        raise FormatError(f"{archive.name}: found a damaged archive ({error}), expected a whole .tar.gz.") from error
     if missing:
         raise FormatError(f"{archive.name}: expected the files {', '.join(missing)}, which it does not hold.")
 

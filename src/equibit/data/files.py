@@ -149,6 +149,4 @@ def check_labels(path: Path, labels: npt.NDArray[Any], classes: int) -> None:
     wrong = np.flatnonzero(labels >= classes)
     if wrong.size:
         first = int(wrong[0])
-        raise FormatError(
-            f"{path}: found label {labels[first]} in record {first}, expected 0..{classes - 1}."
-        )
+        raise FormatError(f"{path}: found label {labels[first]} in record {first}, expected 0..{classes - 1}.")

@@ -116,6 +116,4 @@ def _fetch_one(base_url: str, file: PublishedFile, folder: Path, progress: Any) 
     if found.checksum_ok:
         return Path(found.file)
     known_hash = f"{file.algorithm}:{file.checksum}"
-    return download.file(
-        base_url, file.name, folder, known_hash=known_hash, belongs=folder, progress=progress
-    )
+    return download.file(base_url, file.name, folder, known_hash=known_hash, belongs=folder, progress=progress)

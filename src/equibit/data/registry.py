@@ -17,6 +17,8 @@ class DataEntry:
     Attributes:
         name: the key.
         title: one line for people.
+        classes: one name per label.
+        in_shape: (channels, height, width) of an image.
         load: from the folder that holds the data sets.
         check: compares the files below that folder with the published ones.
         fetch: downloads to that folder; takes `base_url` and `progress`.
@@ -24,15 +26,17 @@ class DataEntry:
 
     name: str
     title: str
+    classes: tuple[str, ...]
+    in_shape: tuple[int, int, int]
     load: Callable[[Path], Dataset]
     check: Callable[[Path], list[FileCheck]]
     fetch: Callable[..., list[Path]]
 
 
 _TABLE = (
-    DataEntry(cifar10.NAME, cifar10.TITLE, cifar10.load, cifar10.check, cifar10.fetch),
-    DataEntry(digits.NAME, digits.TITLE, digits.load, digits.check, digits.fetch),
-    DataEntry(mnist.NAME, mnist.TITLE, mnist.load, mnist.check, mnist.fetch),
+    DataEntry(cifar10.NAME, cifar10.TITLE, cifar10.CLASSES, (3, 32, 32), cifar10.load, cifar10.check, cifar10.fetch),
+    DataEntry(digits.NAME, digits.TITLE, digits.CLASSES, (1, 8, 8), digits.load, digits.check, digits.fetch),
+    DataEntry(mnist.NAME, mnist.TITLE, mnist.CLASSES, (1, 28, 28), mnist.load, mnist.check, mnist.fetch),
 )
 
 
@@ -43,13 +47,18 @@ def entries() -> tuple[DataEntry, ...]:
 
 def names() -> list[str]:
     """The names of the data sets, sorted."""
-    return sorted(entry.name for entry in _TABLE)
+    return sorted(known.name for known in _TABLE)
 
 
-def _entry(name: str) -> DataEntry:
-    for entry in _TABLE:
-        if entry.name == name:
-            return entry
+def entry(name: str) -> DataEntry:
+    """A data set's entry, without loading it.
+
+    Raises:
+        InputError: unknown name.
+    """
+    for known in _TABLE:
+        if known.name == name:
+            return known
     raise unknown("data set", name, names())
 
 
@@ -69,7 +78,7 @@ def load(name: str, root: Path | str | None = None) -> Dataset:
     Warns:
         DataWarning: a file differs from the published one; says how many images it holds.
     """
-    return _entry(name).load(_folder(root))
+    return entry(name).load(_folder(root))
 
 
 def check(name: str, root: Path | str | None = None) -> list[FileCheck]:
@@ -78,7 +87,7 @@ def check(name: str, root: Path | str | None = None) -> list[FileCheck]:
     Raises:
         InputError: unknown name.
     """
-    return _entry(name).check(_folder(root))
+    return entry(name).check(_folder(root))
 
 
 def fetch(
@@ -102,7 +111,7 @@ def fetch(
         FormatError: what was downloaded is not the published file; nothing of it is kept.
     """
     source = {} if base_url is None else {"base_url": base_url}
-    return _entry(name).fetch(_folder(root), progress=progress, **source)
+    return entry(name).fetch(_folder(root), progress=progress, **source)
 
 
 def _folder(root: Path | str | None) -> Path:

@@ -1,5 +1,7 @@
 """Passes over the exported graph: names, batch norm folding, and what does not belong into a file."""
 
+import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -36,10 +38,21 @@ def slots(node: NodeProto) -> dict[str, int]:
 
 
 def name_nodes(model: ModelProto) -> None:
-    """Gives each of our nodes the name of its layer, which the packed layer passed as an attribute."""
+    """Gives each of our nodes the name of its layer, which the packed layer passed as an attribute.
+
+    Names of nodes are unique: the second call of a layer gets the name with `#2`.
+    """
+    calls: Counter[str] = Counter()
     for node in our_nodes(model):
-        node.name = attribute(node, "layer").decode()
+        name = attribute(node, "layer").decode()
+        calls[name] += 1
+        node.name = name if calls[name] == 1 else f"{name}#{calls[name]}"
         del node.attribute[next(i for i, a in enumerate(node.attribute) if a.name == "layer")]
+
+
+def layer_name(node: NodeProto) -> str:
+    """The layer that one of our nodes is a call of."""
+    return re.sub(r"#\d+$", "", node.name)
 
 
 def fold_batch_norms(model: ModelProto) -> int:
@@ -74,13 +87,14 @@ def _fold(model: ModelProto, node: NodeProto, norm: NodeProto, values: dict[str,
     for slot, position in slots(node).items():
         old = values.get(node.input[position])
         if slot in ("scale", "offset"):
-            new = old * factor  # type: ignore[operator]
+            new = old * factor
         elif slot == "bias":
             new = (old - mean) * factor + beta  # type: ignore[operator]
         else:
             continue
-        # A new tensor: the exporter merges equal constants, so the old one may have other readers.
-        node.input[position] = f"{node.name}.{slot}.folded"
+        # A new tensor: the exporter merges equal constants, so the old one may have other readers. It is named after
+        # the norm: a layer that is called twice may have two.
+        node.input[position] = f"{norm.output[0]}.{slot}.folded"
         model.graph.initializer.append(numpy_helper.from_array(new.astype(np.float32), node.input[position]))
     node.output[0] = norm.output[0]
     model.graph.node.remove(norm)

@@ -19,10 +19,11 @@ from equibit.export.functions import OPSET, function
 from equibit.export.graph import fold_batch_norms, name_nodes, our_nodes, strip
 from equibit.files import write_bytes
 from equibit.layers import binary_layers
-from equibit.packed import pack, packed_layers
+from equibit.packed import PackedLayer, pack, packed_layers
 
 Inputs = Tensor | tuple[Tensor, ...]
 METADATA = ("format", "method", "dataset", "classes", "mean", "std", "recipe")
+FORMAT = "1"
 
 
 def export_onnx(
@@ -51,17 +52,22 @@ def export_onnx(
         Size of the file in bytes.
 
     Raises:
-        InputError: Unknown metadata key or value of `activations`.
-        StateError: torch cannot export the model, or it is not float32.
+        InputError: Unknown metadata key, metadata that JSON cannot hold, another value of `activations`, or no batch
+            of example inputs.
+        StateError: torch cannot export the model with a dynamic batch size, or it is not float32.
         FileError: The file cannot be written.
     """
     if activations != "float" or calibration is not None:
-        raise InputError(f"activations={activations!r} with calibration={calibration!r}: only 'float' is available yet.")
+        raise InputError(
+            f"activations={activations!r} with calibration={calibration!r}: only 'float' is available yet."
+        )
     properties = _properties(metadata or {})
+    examples = _examples(example_input)
     packed = pack(model) if next(binary_layers(model), None) else copy.deepcopy(model).eval()
     methods = sorted({layer.spec.method for _, layer in packed_layers(packed)})
-    properties = {"format": "1", **({"method": ",".join(methods)} if methods else {})} | properties
-    proto = _trace(packed, example_input)
+    properties = {"format": FORMAT, **({"method": ",".join(methods)} if methods else {})} | properties
+    _check_float32(packed, examples)
+    proto = _trace(packed, examples)
     name_nodes(proto)
     fold_batch_norms(proto)
     strip(proto)
@@ -79,31 +85,56 @@ def _properties(metadata: Mapping[str, Any]) -> dict[str, str]:
     unknown = sorted(found.keys() - set(METADATA))
     if unknown:
         raise InputError(f"unknown metadata {', '.join(unknown)}; known: {', '.join(METADATA)}.")
-    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in found.items() if v is not None}
+    if found.get("format", FORMAT) != FORMAT:
+        raise InputError(f"metadata format={found['format']!r}: this version writes {FORMAT!r}; leave it out.")
+    try:
+        return {k: v if isinstance(v, str) else json.dumps(v) for k, v in found.items() if v is not None}
+    except TypeError as error:
+        raise InputError(f"metadata is written as JSON; give strings, numbers and lists of them: {error}.") from error
 
 
-def _trace(model: nn.Module, example_input: Inputs) -> onnx.ModelProto:
+def _examples(example_input: Inputs) -> tuple[Tensor, ...]:
+    """The inputs to trace with; torch takes a size of 1 for a constant, so their batch is at least 2."""
     examples = example_input if isinstance(example_input, tuple) else (example_input,)
+    if not examples or not all(isinstance(x, Tensor) and x.dim() and len(x) for x in examples):
+        given = ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in examples)
+        raise InputError(f"example_input is ({given}); give a tensor (n, ...) with n >= 1, or a tuple of them.")
+    return tuple(torch.cat([x, x]) if len(x) == 1 else x for x in examples)
+
+
+def _check_float32(model: nn.Module, examples: tuple[Tensor, ...]) -> None:
+    tensors = [*model.named_parameters(), *model.named_buffers(), *(("an example input", x) for x in examples)]
+    for name, tensor in tensors:
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise StateError(f"{name} is {tensor.dtype}; export takes float32 models and inputs: call .float().")
+
+
+def _trace(model: nn.Module, examples: tuple[Tensor, ...]) -> onnx.ModelProto:
+    for _, layer in packed_layers(model):
+        layer.forward = layer.export  # type: ignore[method-assign]
+    if isinstance(model, PackedLayer):
+        model = nn.Sequential(model)  # torch.export cannot take a root with a buffer that is None
     batch = torch.export.Dim("batch")
-    # torch takes a size of 1 for a constant, so the traced batch is at least 2.
-    wide = tuple(torch.cat([x, x]) if x.shape[0] == 1 else x for x in examples)
-    names = ["input"] if len(wide) == 1 else [f"input_{i}" for i in range(len(wide))]
+    names = ["input"] if len(examples) == 1 else [f"input_{i}" for i in range(len(examples))]
     try:
         with _quiet_exporter(), torch.no_grad():
             program = torch.onnx.export(
                 model,
-                wide,
+                examples,
                 dynamo=True,
-                dynamic_shapes=tuple({0: batch} for _ in wide),
+                dynamic_shapes=tuple({0: batch} for _ in examples),
                 input_names=names,
                 opset_version=OPSET,
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
-        raise StateError(f"torch could not export the model to ONNX: {cause}") from error
+        cause = error.__cause__ or error
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        raise StateError(f"torch could not export the model to ONNX: {reason}") from error
     assert program is not None
     proto = program.model_proto
+    if not all(value.type.tensor_type.shape.dim[0].dim_param for value in proto.graph.input):
+        raise StateError(f"the model works with batches of {len(examples[0])} only; the batch size of a file is free.")
     if len(proto.graph.output) == 1:
         _rename_output(proto, "output")
     return proto

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto
 from onnx.helper import make_tensor_value_info
 from torch import Tensor, nn
 
 from equibit.errors import FormatError, InputError
-from equibit.export.graph import Array, initializers, our_nodes, slots
+from equibit.export.graph import Array, initializers, layer_name, our_nodes, slots
 from equibit.export.onnx_file import Inputs
 from equibit.layers import binary_layers
-from equibit.packed import PackedLayer, pack, packed_layers
+from equibit.packed import PackedConv, PackedLayer, pack, packed_layers
 from equibit.runtime import InferenceSession
 
 # Float32 sums in another order differ by a few eps of the terms' magnitude, more with depth (about 1e-6 of the largest
@@ -30,20 +31,22 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """One packed layer on the same inputs: are the bits equal, and how far apart are the outputs?
+    """One packed layer on the file's inputs to it: are the bits equal, and how far apart are the outputs?
 
     `max_abs_error` and `tolerance` are of the file's layer output, which holds the batch norm folded into it.
+    `input_ok` says whether the file's inputs are, within the tolerance, what the model computes there.
     """
 
     name: str
     bits_equal: bool
     max_abs_error: float
     tolerance: float
+    input_ok: bool
 
     @property
     def ok(self) -> bool:
-        """Bits equal and the error within the tolerance."""
-        return self.bits_equal and self.max_abs_error <= self.tolerance
+        """Bits equal and both errors within the tolerance."""
+        return self.bits_equal and self.input_ok and self.max_abs_error <= self.tolerance < np.inf
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,11 @@ class Check:
     """The outcome of `verify_onnx`.
 
     Attributes:
-        ok: Every layer ok, agreement 1, and the outputs within the tolerance.
+        ok: Every layer ok, agreement 1, and the outputs within the tolerance. With binary activations agreement may
+            be less: there ok means that the outputs agree while the model gets the file's input at every binary
+            layer (an input a rounding error from 0 has one sign here and the other there).
         max_abs_error: Largest difference of an output.
-        agreement: Share of predictions (largest output along dim 1) that are the same.
+        agreement: Share of predictions (largest entry of the first output along dim 1) that are the same.
         n: Number of inputs.
         tolerance: Allowed `max_abs_error`, 1e-3 of the largest output.
         layers: Layer by layer.
@@ -93,22 +98,24 @@ def verify_onnx(model: nn.Module, path: str | os.PathLike[str], inputs: Inputs) 
         raise InputError("verify_onnx needs at least one input; give a tensor (n, ...) with n >= 1.")
     session = InferenceSession(path)
     packed = pack(model) if next(binary_layers(model), None) else copy.deepcopy(model).eval()
-    layers = _check_layers(packed, Path(path), tuple(t[:_LAYER_INPUTS] for t in tensors))
+    layers, outputs_ok = _check_layers(packed, Path(path), tuple(t[:_LAYER_INPUTS] for t in tensors))
     error = magnitude = same = total = 0.0
     for start in range(0, n, _BATCH):
         batch = tuple(t[start : start + _BATCH] for t in tensors)
-        with torch.no_grad():
-            expected = packed(*batch).cpu().numpy()
-        found = _run(session, batch)[0]
-        if found.shape != expected.shape:
-            raise FormatError(f"{path} gives outputs of shape {found.shape}, the model {expected.shape}.")
-        error, magnitude = max(error, _distance(found, expected)), max(magnitude, float(np.abs(expected).max()))
-        matches = _predictions(found) == _predictions(expected)
+        found = _run(session, batch)
+        expected = _evaluate(packed, batch)
+        if [f.shape for f in found] != [e.shape for e in expected]:
+            shapes = [f.shape for f in found], [e.shape for e in expected]
+            raise FormatError(f"{path} gives outputs of the shapes {shapes[0]}, the model {shapes[1]}.")
+        error = max(error, *map(_distance, found, expected))
+        magnitude = max(magnitude, *map(_magnitude, expected))
+        matches = _predictions(found[0]) == _predictions(expected[0])
         same, total = same + float(matches.sum()), total + matches.size
-    tolerance = TOLERANCE * max(magnitude, 1e-6)
+    tolerance = TOLERANCE * magnitude
     agreement = same / total
-    ok = agreement == 1 and error <= tolerance and all(layer.ok for layer in layers)
-    return Check(ok, error, agreement, n, tolerance, layers)
+    if all(layer.activation is None for _, layer in packed_layers(packed)):
+        outputs_ok = agreement == 1 and error <= tolerance < np.inf
+    return Check(outputs_ok and all(layer.ok for layer in layers), error, agreement, n, tolerance, layers)
 
 
 def _predictions(outputs: Array) -> Array:
@@ -116,9 +123,16 @@ def _predictions(outputs: Array) -> Array:
 
 
 def _distance(found: Array, expected: Array) -> float:
-    """Largest difference; infinite where one of the two is not a number."""
-    difference = np.abs(found.astype(np.float64) - expected)
-    return float(np.where(np.isnan(difference), np.inf, difference).max())
+    """Largest difference; infinite where one of the two is not finite, or the shapes differ."""
+    if found.shape != expected.shape:
+        return np.inf
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(found.astype(np.float64) - expected)
+    return float(np.where(np.isnan(difference), np.inf, difference).max(initial=0.0))
+
+
+def _magnitude(values: Array) -> float:
+    return max(float(np.abs(values).max(initial=0.0)), 1e-6)
 
 
 def _run(session: InferenceSession, batch: tuple[Tensor, ...]) -> list[Array]:
@@ -131,55 +145,103 @@ def _run(session: InferenceSession, batch: tuple[Tensor, ...]) -> list[Array]:
         raise InputError(f"the file does not take these inputs: {error}") from error
 
 
-def _check_layers(packed: nn.Module, path: Path, batch: tuple[Tensor, ...]) -> tuple[LayerCheck, ...]:
-    """Compares bits, and each layer's output when the whole network runs on `batch`."""
-    proto = onnx.load(path)
-    nodes = our_nodes(proto)
-    names = {name for name, _ in packed_layers(packed)}
-    if {node.name for node in nodes} != names:
-        raise FormatError(f"{path} holds the layers {sorted(n.name for n in nodes)}, the model {sorted(names)}.")
-    if not nodes:
-        return ()
-    calls = _layer_outputs(packed, batch)
-    del proto.graph.output[:]
-    proto.graph.output.extend(make_tensor_value_info(n.output[0], TensorProto.FLOAT, None) for n in nodes)
-    found = _run(InferenceSession(proto.SerializeToString()), batch)
-    layers, values = dict(packed_layers(packed)), initializers(proto)
-    return tuple(
-        _compare(layers[node.name], node, values, calls[node.name].pop(0), output)
-        for node, output in zip(nodes, found, strict=True)
-    )
+def _evaluate(packed: nn.Module, batch: tuple[Tensor, ...]) -> list[Array]:
+    """The model's outputs."""
+    try:
+        with torch.no_grad():
+            outputs = packed(*batch)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise InputError(f"the model does not take these inputs, which the file takes: {error}") from error
+    return [output.cpu().numpy() for output in (outputs if isinstance(outputs, (tuple, list)) else (outputs,))]
 
 
-def _layer_outputs(packed: nn.Module, batch: tuple[Tensor, ...]) -> dict[str, list[Array]]:
-    """Layer name -> its outputs, one for each time the model calls it."""
-    calls: dict[str, list[Array]] = {name: [] for name, _ in packed_layers(packed)}
+class _Guide:
+    """Runs the file once, then gives each packed layer of the model the file's input and compares the outputs."""
+
+    def __init__(self, path: Path, batch: tuple[Tensor, ...]) -> None:
+        proto = onnx.load(path)
+        nodes = our_nodes(proto)
+        self.outputs = [value.name for value in proto.graph.output]
+        known = {*self.outputs, *(value.name for value in proto.graph.input)}
+        inner = {name: None for node in nodes for name in (node.input[0], node.output[0]) if name not in known}
+        proto.graph.output.extend(make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inner)
+        results = _run(InferenceSession(proto.SerializeToString()), batch)
+        self.found = dict(zip([*self.outputs, *inner], results, strict=True))
+        self.found |= {v.name: x.cpu().numpy() for v, x in zip(proto.graph.input, batch, strict=True)}
+        self.constants = initializers(proto)
+        self.calls: dict[str, list[onnx.NodeProto]] = {}
+        for node in nodes:
+            self.calls.setdefault(layer_name(node), []).append(node)
+        self.missing: list[str] = []
+        self.input_ok = False
+        self.checks: list[LayerCheck] = []
+
+    def before(self, layer: PackedLayer, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Forward pre-hook: the file's input in the place of the model's."""
+        if not self.calls.get(layer.spec.name):
+            self.missing.append(layer.spec.name)
+            return args
+        given = torch.from_numpy(self.found[self.calls[layer.spec.name][0].input[0]])
+        if isinstance(layer, PackedConv) and layer.padding_mode != "zeros":
+            given = F.pad(given, [-side for side in layer.pads])  # the file pads before the node
+        own = args[0].cpu().numpy()
+        self.input_ok = _distance(given.numpy(), own) <= TOLERANCE * _magnitude(own) < np.inf
+        return (given.to(args[0].device),) if given.shape == args[0].shape else args
+
+    def after(self, layer: PackedLayer, _args: tuple[Tensor, ...], output: Tensor) -> None:
+        """Forward hook: compares with what the file computed."""
+        if self.calls.get(layer.spec.name):
+            node = self.calls[layer.spec.name].pop(0)
+            constants = {slot: self.constants[node.input[i]] for slot, i in slots(node).items() if slot != "X"}
+            expected = _expected(layer, node, constants, output.double().cpu().numpy())
+            error, tolerance = _distance(self.found[node.output[0]], expected), TOLERANCE * _magnitude(expected)
+            same = _same_bits(layer, constants)
+            self.checks.append(LayerCheck(node.name, same, error, tolerance, self.input_ok))
+
+
+def _check_layers(packed: nn.Module, path: Path, batch: tuple[Tensor, ...]) -> tuple[tuple[LayerCheck, ...], bool]:
+    """Each call of a layer compared on the file's inputs, and whether the network's outputs then agree."""
+    guide = _Guide(path, batch)
     handles = [
-        layer.register_forward_hook(lambda _m, _i, out, name=name: calls[name].append(out.cpu().numpy()))
-        for name, layer in packed_layers(packed)
+        handle
+        for _, layer in packed_layers(packed)
+        for handle in (layer.register_forward_pre_hook(guide.before), layer.register_forward_hook(guide.after))
     ]
-    with torch.no_grad():
-        packed(*batch)
+    outputs = _evaluate(packed, batch)
     for handle in handles:
         handle.remove()
-    return calls
+    left = [name for name, nodes in guide.calls.items() if nodes]
+    if left or guide.missing:
+        raise FormatError(f"{path} has the layers {left}, which the model does not call, and lacks {guide.missing}.")
+    agree = all(
+        _distance(guide.found[name], output) <= TOLERANCE * _magnitude(output) < np.inf
+        for name, output in zip(guide.outputs, outputs, strict=False)
+    )
+    return tuple(guide.checks), agree
 
 
-def _compare(
-    layer: PackedLayer, node: onnx.NodeProto, values: dict[str, Array], output: Array, found: Array
-) -> LayerCheck:
-    """The file's output is the layer's after an affine map per filter: with s the scale and b the bias of the layer
-    and s', b' those in the file, y' = s' / s (y - b) + b'.
+def _same_bits(layer: PackedLayer, constants: dict[str, Array]) -> bool:
+    same = np.array_equal(constants["bits"], layer.bits.cpu().numpy())
+    if layer.mask is not None or "mask" in constants:
+        mask = None if layer.mask is None else layer.mask.cpu().numpy()
+        same = same and mask is not None and np.array_equal(constants.get("mask", ()), mask)
+    return bool(same)
+
+
+def _expected(layer: PackedLayer, node: onnx.NodeProto, constants: dict[str, Array], output: Array) -> Array:
+    """What the file's node should give: the layer's output after the affine map per filter that was folded into it.
+
+    With s the scale and b the bias of the layer and s', b' those in the file, y' = s' / s (y - b) + b'.
     """
-    inputs = {slot: values[node.input[i]] for slot, i in slots(node).items() if slot != "X"}
-    same = np.array_equal(inputs["bits"], layer.bits.cpu().numpy())
-    if layer.mask is not None:
-        same = same and np.array_equal(inputs["mask"], layer.mask.cpu().numpy())
     axis = 1 if node.op_type.endswith("Conv") else -1
-    shape = [1] * found.ndim
+    shape = [1] * output.ndim
     shape[axis] = -1
-    scale = layer.scale.double().cpu().numpy()
+    old, new = layer.scale.double().cpu().numpy(), constants["scale"].astype(np.float64)
+    if old.shape != new.shape:
+        return np.full_like(output, np.nan)
+    if layer.offset is not None and "offset" in constants:  # a constant filter has scale 0
+        offset = layer.offset.double().cpu().numpy()
+        old, new = np.where(old == 0, offset, old), np.where(old == 0, constants["offset"], new)
     bias = 0.0 if layer.bias is None else layer.bias.double().cpu().numpy().reshape(shape)
-    factor = np.divide(inputs["scale"], scale, out=np.zeros_like(scale), where=scale != 0).reshape(shape)
-    expected = factor * (output - bias) + inputs["bias"].reshape(shape)
-    return LayerCheck(node.name, bool(same), _distance(found, expected), TOLERANCE * max(float(np.abs(expected).max()), 1e-6))
+    factor = np.divide(new, old, out=np.zeros_like(old), where=old != 0).reshape(shape)
+    return np.asarray(factor * (output - bias) + constants["bias"].reshape(shape))

@@ -9,6 +9,6 @@ from equibit.methods.protocol import Method
 from equibit.methods.registry import REGISTRY, create, names, resolve
 from equibit.methods.sign import Sign
 
-list = names  # noqa: A001  `equibit.methods.list()` is the public name
+list = names
 
 __all__ = ["REGISTRY", "BiHalf", "Method", "Sign", "check_method", "create", "list", "names", "resolve"]

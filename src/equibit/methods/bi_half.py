@@ -34,9 +34,7 @@ class BiHalf(Method):
 
     key = "bi_half"
 
-    def __init__(
-        self, ratio: float = 0.5, *, density: float = 1.0, scale: str = "he", rescale: bool = False
-    ) -> None:
+    def __init__(self, ratio: float = 0.5, *, density: float = 1.0, scale: str = "he", rescale: bool = False) -> None:
         super().__init__()
         if scale not in ("he", "none"):
             raise unknown("scale of method 'bi_half'", scale, ("he", "none"))
@@ -66,6 +64,4 @@ class BiHalf(Method):
 
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""
-        return (
-            f"ratio={self.ratio:g}, density={self.density:g}, scale={self.scale_kind!r}, rescale={self.rescale}"
-        )
+        return f"ratio={self.ratio:g}, density={self.density:g}, scale={self.scale_kind!r}, rescale={self.rescale}"

@@ -67,7 +67,8 @@ def _check_values(method: Method, latent: Tensor) -> None:
     _require(torch.equal(latent, before), "binary() changed the latent weight")
     _require(binary.shape == latent.shape and binary.dtype == latent.dtype, "shape or dtype of binary() differ")
     allowed = (-1, 0, 1) if method.levels == "three" else (-1, 1)
-    _require(all(v in allowed for v in binary.unique().tolist()), f"binary() holds {binary.unique().tolist()}")
+    found = torch.unique(binary).tolist()
+    _require(all(v in allowed for v in found), f"binary() holds {found}")
     _require(torch.equal(binary, method.binary(latent)), "binary() is not deterministic")
     for what, values in (("scale", method.scale(latent)), ("offset", method.offset(latent))):
         if values is not None:

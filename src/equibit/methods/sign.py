@@ -55,7 +55,11 @@ class Sign(Method):
         density: float = 1.0,
     ) -> None:
         super().__init__()
-        for name, given, allowed in (("scale", scale, _SCALES), ("ste", ste, _STES), ("project", project, _PROJECTIONS)):
+        for name, given, allowed in (
+            ("scale", scale, _SCALES),
+            ("ste", ste, _STES),
+            ("project", project, _PROJECTIONS),
+        ):
             if given not in allowed:
                 raise unknown(f"{name} of method 'sign'", given, allowed)
         self.scale_kind, self.ste, self.project, self.density = scale, ste, project, density

@@ -53,9 +53,7 @@ def names() -> list[str]:
     return sorted(entry.name for entry in _TABLE)
 
 
-def create(
-    name: str, num_classes: int = 10, in_shape: Sequence[int] = (3, 32, 32), **options: str
-) -> nn.Module:
+def create(name: str, num_classes: int = 10, in_shape: Sequence[int] = (3, 32, 32), **options: str) -> nn.Module:
     """A new float network with random weights, drawn from torch's global generator.
 
     Args:

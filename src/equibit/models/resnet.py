@@ -117,9 +117,7 @@ def _stem(kind: str, channels: int, width: int, relu: bool) -> nn.Sequential:
 class ResNet(nn.Module):
     """Stem, four stages of blocks (stride 1, 2, 2, 2), global average pooling, linear `head`."""
 
-    def __init__(
-        self, depths: tuple[int, ...], num_classes: int, channels: int, block: str, stem: str
-    ) -> None:
+    def __init__(self, depths: tuple[int, ...], num_classes: int, channels: int, block: str, stem: str) -> None:
         super().__init__()
         kind = BLOCKS[block]
         self.stem = _stem(stem, channels, WIDTHS[0], kind.stem_relu)
@@ -129,9 +127,7 @@ class ResNet(nn.Module):
             strides = [1 if index == 0 else 2, *[1] * (depth - 1)]
             sizes = [inputs, *[outputs] * (depth - 1)]
             stages.append(
-                nn.Sequential(
-                    *(kind.build(size, outputs, step) for size, step in zip(sizes, strides, strict=True))
-                )
+                nn.Sequential(*(kind.build(size, outputs, step) for size, step in zip(sizes, strides, strict=True)))
             )
             inputs = outputs
         self.stages = nn.Sequential(*stages)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from equibit import bits
 from equibit.activations import SignActivation
+from equibit.errors import StateError
 from equibit.layers import ACTIVATION
 from equibit.methods.protocol import effective
 from equibit.packed.onnx_ops import emit, operator
@@ -100,9 +101,7 @@ class PackedLayer(nn.Module):
         return effective(self.binary().to(wide), self.scale.to(wide), offset).contiguous().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The float layer's forward with the effective weight; one node of our domain in an ONNX export."""
-        if torch.onnx.is_in_onnx_export():
-            return self.export(x)
+        """The float layer's forward with the effective weight."""
         if self.activation is not None:
             x = self.activation(x)
         return self.compute(x, self.weight(x.dtype))
@@ -112,8 +111,21 @@ class PackedLayer(nn.Module):
         raise NotImplementedError
 
     def export(self, x: Tensor) -> Tensor:
-        """The layer as one ONNX node."""
+        """The layer as one ONNX node; `export_onnx` puts this in the place of `forward`."""
         raise NotImplementedError
+
+    def check_input(self, x: Tensor, channels: int, axis: int) -> None:
+        """Refuses an example that the layer could not compute with: an exported node does not look at its input.
+
+        Raises:
+            StateError: Another number of channels, or of dimensions.
+        """
+        dimensions = len(self.spec.shape) if axis == 1 else x.dim()
+        if x.dim() != dimensions or x.shape[axis] != channels:
+            raise StateError(
+                f"layer {self.spec.name!r} got an input of shape {tuple(x.shape)}; it takes {channels} channels "
+                f"in dimension {axis} of {dimensions}."
+            )
 
     def tensors(self) -> list[Tensor | None]:
         """The node's constant inputs, in order; a missing bias is exported as zeros, where batch norm can fold."""
@@ -135,6 +147,7 @@ class PackedLinear(PackedLayer):
 
     def export(self, x: Tensor) -> Tensor:
         """One `equibit::...Linear` node."""
+        self.check_input(x, self.spec.shape[1], -1)
         name = operator(self.spec.levels, "Linear", xnor=self.activation is not None)
         attributes = {"layer": self.spec.name, "shape": list(self.spec.shape)}
         return emit(name, x, self.tensors(), attributes, [*x.shape[:-1], self.spec.shape[0]])
@@ -170,6 +183,7 @@ class PackedConv(PackedLayer):
 
     def export(self, x: Tensor) -> Tensor:
         """One `equibit::...Conv` node; a padding mode other than zeros is a standard Pad before it."""
+        self.check_input(x, self.groups * self.spec.shape[1], 1)
         pads = self.pads if self.activation is None or not self.activation.pads else self.activation.pads
         if self.padding_mode != "zeros":
             x, pads = F.pad(x, self.pads, mode=self.padding_mode), (0,) * len(self.pads)

@@ -32,6 +32,4 @@ def emit(name: str, x: Tensor, tensors: list[Tensor | None], attributes: dict[st
     if x.dtype != torch.float32:
         raise StateError(f"the input of a packed layer is {x.dtype}; export takes float32 models: call model.float().")
     inputs = [x, *(t for t in tensors if t is not None)]
-    return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{name}", inputs, attributes, dtype=x.dtype, shape=shape, version=VERSION
-    )
+    return torch.onnx.ops.symbolic(f"{DOMAIN}::{name}", inputs, attributes, dtype=x.dtype, shape=shape, version=VERSION)

@@ -32,7 +32,7 @@ def pack(model: nn.Module) -> nn.Module:
         raise StateError("the model has no binary layer to pack; call equibit.binarize_(model, method) first.")
     # Seeding deepcopy's memo puts the packed layers in the places of the binarised ones, wherever they are referenced.
     memo: dict[int, nn.Module] = {id(layer.module): _packed(layer) for layer in layers}
-    return copy.deepcopy(model, memo).eval()  # type: ignore[arg-type]
+    return copy.deepcopy(model, memo).eval()
 
 
 def packed_layers(model: nn.Module) -> Iterator[tuple[str, PackedLayer]]:

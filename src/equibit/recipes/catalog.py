@@ -30,9 +30,7 @@ def load(recipe: str | os.PathLike[str]) -> Recipe:
         return _read(Path(given), Path(given).stem)
     shipped = _shipped()
     if given not in shipped:
-        raise InputError(
-            f"{unknown('recipe', given, shipped)} `equibit recipes` describes them; a file ends in .yaml."
-        )
+        raise InputError(f"{unknown('recipe', given, shipped)} `equibit recipes` describes them; a file ends in .yaml.")
     return _read(shipped[given], given)
 
 

@@ -92,7 +92,9 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     add_arguments(parser, recipe)
     for key in changes:
         _check_key(key.split("."))
-    words = [f"--{k}={v if isinstance(v, str) else yaml.safe_dump(v, default_flow_style=True)}" for k, v in changes.items()]
+    words = [
+        f"--{k}={v if isinstance(v, str) else yaml.safe_dump(v, default_flow_style=True)}" for k, v in changes.items()
+    ]
     try:
         return from_arguments(parser.parse_args([word.removesuffix("\n...\n").strip() for word in words]), recipe)
     except ArgumentError as error:
@@ -158,7 +160,8 @@ def _model(section: Model) -> Model:
             raise InputError(f"model.{option} is {value!r}, but {section.name} has no option {option!r}.")
         if value not in known[option]:
             raise unknown(f"model.{option}:", value, known[option])
-    return replace(section, **{option: section.options.get(option, allowed[0]) for option, allowed in known.items()})
+    filled: dict[str, Any] = {option: section.options.get(option, allowed[0]) for option, allowed in known.items()}
+    return replace(section, **filled)
 
 
 def _method(value: dict[str, Any] | None) -> dict[str, Any] | None:

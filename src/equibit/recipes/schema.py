@@ -30,7 +30,7 @@ class Model:
     stem: str | None = None
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """The options that are set, as `equibit.models.create` takes them."""
         return {k: v for k, v in (("block", self.block), ("stem", self.stem)) if v is not None}
 

@@ -159,7 +159,8 @@ class Training:
 
     @property
     def _batch_size(self) -> int:
-        return min(self.recipe.data.batch_size, len(self.train_images))
+        wanted: int = self.recipe.data.batch_size
+        return min(wanted, len(self.train_images))
 
     @property
     def _steps(self) -> int:
@@ -167,7 +168,8 @@ class Training:
         return len(self.train_images) // self._batch_size
 
     def _lr(self, position: Position) -> float:
-        return self.recipe.optimizer.lr * schedules.lr_factor(self.recipe.schedule, self.recipe.train.epochs, position)
+        base: float = self.recipe.optimizer.lr
+        return base * schedules.lr_factor(self.recipe.schedule, self.recipe.train.epochs, position)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         """Mean loss and accuracy over the epoch's training batches, summed on the device."""

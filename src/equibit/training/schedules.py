@@ -38,8 +38,9 @@ def _warmup(schedule: Schedule, done: float, position: Position) -> float:
     """A straight line that reaches 1 at the last step (or epoch) of the warm-up."""
     if done >= schedule.warmup_epochs:
         return 1.0
-    unit = 1 / position.steps_per_epoch if schedule.update == "step" else 1.0
-    return min(1.0, (done + unit) / schedule.warmup_epochs)
+    unit: float = 1 / position.steps_per_epoch if schedule.update == "step" else 1.0
+    reached: float = (done + unit) / schedule.warmup_epochs
+    return min(1.0, reached)
 
 
 def _decay(schedule: Schedule, epochs: int, done: float) -> float:

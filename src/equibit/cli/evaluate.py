@@ -1,0 +1,66 @@
+"""`equibit eval`: accuracy over the whole test set."""
+
+from typing import Any
+
+import numpy as np
+from jsonargparse import ArgumentParser, Namespace
+
+from equibit import data
+from equibit.classifier import Classifier, cross_entropy
+from equibit.cli import output
+from equibit.cli.runs import is_onnx, open_run, use_data
+from equibit.cli.verb import Verb, add_json
+from equibit.errors import InputError
+from equibit.training import evaluate
+
+
+def _add(parser: ArgumentParser, words: list[str]) -> None:
+    parser.add_argument("target", help="a run folder, or an exported .onnx file")
+    parser.add_argument("--data", help="folder of the data sets, instead of EQUIBIT_DATA")
+    parser.add_argument("--weights", choices=["final", "best"], default="final", help="which weights of a run")
+    parser.add_argument("--threads", type=int, default=1, help="threads of onnxruntime")
+    add_json(parser)
+
+
+def _run(args: Namespace) -> int:
+    scores = _score_file(args) if is_onnx(args.target) else _score_run(args)
+    text = (
+        f"{args.target}: accuracy {output.percent(scores['accuracy'])}, loss {scores['loss']:.4f} "
+        f"over all {scores['n']:,} test images of {scores['dataset']}"
+    )
+    output.result(text, scores, as_json=args.json)
+    return 0
+
+
+def _score_run(args: Namespace) -> dict[str, Any]:
+    run = open_run(args.target, args.weights)
+    pixels = run.recipe.data
+    dataset = data.load(pixels.name, root=use_data(args.data))
+    assert pixels.mean is not None  # a run's config is complete
+    assert pixels.std is not None
+    score = evaluate(run.model, dataset.test_images, dataset.test_labels, pixels.mean, pixels.std)
+    return {"accuracy": score.accuracy, "n": score.n, "loss": score.loss, "dataset": dataset.name}
+
+
+def _score_file(args: Namespace) -> dict[str, Any]:
+    classifier = Classifier(args.target, threads=args.threads)
+    name = classifier.metadata.get("dataset")
+    if name is None:
+        raise InputError(f"{args.target} does not name its data set (metadata equibit.dataset), so it has no test set.")
+    dataset = data.load(name, root=use_data(args.data))
+    logits, labels = classifier.logits(dataset.test_images.numpy()), dataset.test_labels.numpy()
+    return {
+        "accuracy": float(np.mean(logits.argmax(axis=1) == labels)),
+        "n": len(labels),
+        "loss": cross_entropy(logits, labels),
+        "dataset": name,
+    }
+
+
+VERB = Verb(
+    "eval",
+    "accuracy of a run or an exported file over the whole test set",
+    "Scores a run folder or an exported .onnx file on the whole test set of its data set.",
+    _add,
+    _run,
+)

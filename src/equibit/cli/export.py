@@ -1,0 +1,84 @@
+"""`equibit export` and `equibit verify`."""
+
+from pathlib import Path
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+
+from equibit import data
+from equibit.cli import output
+from equibit.cli.runs import open_run, use_data
+from equibit.cli.verb import Verb, add_json
+from equibit.export import export_onnx, verify_onnx
+from equibit.tables import render, size
+from equibit.training import Run
+
+
+def _add_export(parser: ArgumentParser, words: list[str]) -> None:
+    parser.add_argument("run", help="a run folder")
+    parser.add_argument("-o", "--out", required=True, help="the .onnx file to write")
+    parser.add_argument("--weights", choices=["final", "best"], default="final", help="which weights of the run")
+    parser.add_argument("--activations", choices=["float", "int8"], default="float", help="type of the activations")
+    add_json(parser)
+
+
+def write_onnx(run: Run, path: Path, activations: str = "float") -> int:
+    """Exports a run with the metadata that `eval` and `predict` need; returns the bytes written."""
+    shape, pixels = run.recipe.model.in_shape, run.recipe.data
+    assert shape is not None  # a run's config is complete
+    metadata = {
+        "dataset": pixels.name,
+        "classes": list(data.entry(pixels.name).classes),
+        "mean": list(pixels.mean or ()),
+        "std": list(pixels.std or ()),
+        "recipe": run.recipe.name,
+    }
+    return export_onnx(run.model, path, torch.zeros(1, *shape), activations=activations, metadata=metadata)
+
+
+def _run_export(args: Namespace) -> int:
+    run = open_run(args.run, args.weights)
+    written = write_onnx(run, Path(args.out), args.activations)
+    text = f"{args.out}: {size(written)} ({written:,} bytes). Next: equibit verify {args.run} {args.out}"
+    output.result(text, {"bytes": written}, as_json=args.json)
+    return 0
+
+
+def _add_verify(parser: ArgumentParser, words: list[str]) -> None:
+    parser.add_argument("run", help="a run folder")
+    parser.add_argument("file", help="the .onnx file exported from it")
+    parser.add_argument("--weights", choices=["final", "best"], default="final", help="which weights of the run")
+    parser.add_argument("--data", help="folder of the data sets, instead of EQUIBIT_DATA")
+    add_json(parser)
+
+
+def _run_verify(args: Namespace) -> int:
+    run = open_run(args.run, args.weights)
+    dataset = data.load(run.recipe.data.name, root=use_data(args.data))
+    inputs = data.normalize(dataset.test_images, run.recipe.data.mean or (), run.recipe.data.std or ())
+    check = verify_onnx(run.model, args.file, inputs)
+    rows = [(c.name, "equal" if c.bits_equal else "DIFFERENT", f"{c.max_abs_error:.2e}") for c in check.layers]
+    verdict = "ok" if check.ok else "NOT the model"
+    text = (f"{render(('layer', 'bits', 'largest error'), rows)}\n" if rows else "") + (
+        f"{args.file}: {verdict}. The same prediction on {output.percent(check.agreement)} of all {check.n:,} test "
+        f"images; largest difference of an output {check.max_abs_error:.2e} (allowed {check.tolerance:.2e})"
+    )
+    output.result(text, check.to_dict(), as_json=args.json)
+    return 0 if check.ok else 1
+
+
+EXPORT = Verb(
+    "export",
+    "write a run as one 1-bit ONNX file",
+    "Writes a run as an ONNX file with 1-bit weights and folded batch norm. Stock onnxruntime runs it.",
+    _add_export,
+    _run_export,
+)
+VERIFY = Verb(
+    "verify",
+    "compare an exported file with its run, layer by layer",
+    "Compares bits and outputs of every binary layer, and the predictions on the whole test set. Exit code 1 if "
+    "they differ.",
+    _add_verify,
+    _run_verify,
+)

@@ -1,0 +1,128 @@
+"""The summary of an exported file, from the file alone."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, NodeProto, TensorProto
+from onnx.helper import make_tensor_value_info
+
+from equibit import bits
+from equibit.analysis import LayerSummary, Summary
+from equibit.errors import FileError, FormatError
+from equibit.export.graph import Array, attribute, initializers, slots
+from equibit.packed.onnx_ops import DOMAIN
+from equibit.runtime import InferenceSession
+
+_FLOAT_LAYERS = ("Conv", "Gemm", "MatMul")
+
+
+def summarize_onnx(path: str | os.PathLike[str]) -> Summary:
+    """Bits, bytes and multiply-accumulates of an exported file.
+
+    Batch norm is folded in the file, so parameters are those that are left; `float_bytes` is the same network with
+    float32 weights.
+
+    Raises:
+        FileError: No file at `path`.
+        FormatError: It is no ONNX file, or its input shapes are not fixed but for the batch.
+    """
+    model = read(path)
+    values = initializers(model)
+    nodes = [n for n in model.graph.node if n.domain == DOMAIN or _weight(n, values) is not None]
+    outputs = _output_shapes(model, nodes)
+    method = next((p.value for p in model.metadata_props if p.key == "equibit.method"), "binary")
+    layers = tuple(_describe(node, values, outputs[node.output[0]], method) for node in nodes)
+    counted = {name for node in nodes for name in node.input}
+    rest = sum(v.size for name, v in values.items() if name not in counted and v.dtype == np.float32)
+    size = Path(path).stat().st_size
+    binary = [layer for layer in layers if layer.method]
+    return Summary(
+        layers=layers,
+        parameters=sum(layer.parameters for layer in layers) + rest,
+        binary_parameters=sum(int(np.prod(layer.shape)) for layer in binary),
+        float_bytes=sum(layer.float_bytes for layer in layers) + 4 * rest,
+        packed_bytes=sum(v.nbytes for v in values.values()),
+        onnx_bytes=size,
+        macs_float=sum(layer.macs for layer in layers if not layer.method),
+        macs_binary=sum(layer.macs for layer in binary),
+    )
+
+
+def read(path: str | os.PathLike[str]) -> ModelProto:
+    """An ONNX file.
+
+    Raises:
+        FileError: No file at `path`.
+        FormatError: It is no ONNX file.
+    """
+    if not Path(path).is_file():
+        raise FileError(f"no file at {path}.")
+    try:
+        model = onnx.load(path)
+    except DecodeError as error:
+        raise FormatError(f"{path} is not an ONNX file: {error}.") from error
+    if not model.graph.node:
+        raise FormatError(f"{path} is not an ONNX file: it holds no graph.")
+    return model
+
+
+def _weight(node: NodeProto, values: dict[str, Array]) -> Array | None:
+    if node.op_type not in _FLOAT_LAYERS or len(node.input) < 2:
+        return None
+    return values.get(node.input[1])
+
+
+def _output_shapes(model: ModelProto, nodes: list[NodeProto]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the nodes' outputs for one input, by running the file once on zeros."""
+    probe = ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.output[:]
+    names = list(dict.fromkeys(n.output[0] for n in nodes))
+    probe.graph.output.extend(make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    session = InferenceSession(probe.SerializeToString())
+    feeds: dict[str, Any] = {}
+    for value in session.get_inputs():
+        if not all(isinstance(side, int) for side in value.shape[1:]):
+            raise FormatError(f"the input {value.name!r} has the shape {value.shape}; all but the batch must be fixed.")
+        feeds[value.name] = np.zeros((1, *value.shape[1:]), np.float32)
+    return {name: out.shape for name, out in zip(names, session.run(names, feeds), strict=True)}
+
+
+def _describe(node: NodeProto, values: dict[str, Array], output: tuple[int, ...], method: str) -> LayerSummary:
+    inputs = [values[name] for name in node.input if name in values]
+    stored, ours = sum(t.nbytes for t in inputs), node.domain == DOMAIN
+    if ours:
+        filters, *rest = attribute(node, "shape")
+        shape, fan_in = (filters, rest[-1], *rest[:-1]), int(np.prod(rest))
+        count = filters * fan_in + filters
+    else:
+        weight = inputs[0]
+        shape, count = weight.shape, sum(t.size for t in inputs)
+        fan_in = weight[0].size if node.op_type == "Conv" else weight.size // output[-1]
+    return LayerSummary(
+        name=node.name,
+        kind=node.op_type,
+        shape=shape,
+        parameters=count,
+        method=method if ours else None,
+        activation="sign" if node.op_type.startswith("Xnor") else None,
+        ratio=_ratio(node, values, fan_in) if ours else None,
+        float_bytes=4 * count,
+        packed_bytes=stored,
+        onnx_bytes=stored,
+        macs=int(np.prod(output[1:])) * fan_in,
+    )
+
+
+def _ratio(node: NodeProto, values: dict[str, Array], fan_in: int) -> float:
+    """Share of +1 among the kept weights."""
+    position = slots(node)
+    signs = bits.unpack_bits(values[node.input[position["bits"]]], fan_in)
+    if "mask" not in position:
+        return float((signs > 0).mean())
+    kept = bits.unpack_bits(values[node.input[position["mask"]]], fan_in)
+    return float((signs > 0).sum() / max((kept > 0).sum(), 1))
