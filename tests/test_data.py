@@ -1,23 +1,19 @@
+"""Reading data sets: right files, missing ones and hostile ones."""
+
 import gzip
 import hashlib
-import http.server
-import io
 import os
 import struct
-import tarfile
-import threading
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_data import TEST, TRAIN, cifar_records, idx_bytes, mnist_contents, pack_gzip
 
 from equibit import data
-from equibit.data import cifar10, digits, download, mnist
+from equibit.data import cifar10, digits, mnist
 from equibit.errors import FileError, FormatError, InputError
-
-TRAIN, TEST = 12, 5  # records of the small sets written here
 
 
 def real(name, folder):
@@ -25,86 +21,6 @@ def real(name, folder):
     if not configured or not (Path(configured) / folder).is_dir():
         pytest.skip(f"EQUIBIT_DATA is not set or holds no {folder}")
     return data.load(name)
-
-
-# --- small data sets in the published layout ------------------------------------------------------------
-
-
-def idx_bytes(array, magic=None):
-    header = struct.pack(f">I{array.ndim}I", magic or 0x800 | array.ndim, *array.shape)
-    return header + array.astype(np.uint8).tobytes()
-
-
-def mnist_contents():
-    rng = np.random.default_rng(0)
-    return {
-        mnist.FILES[0].name: idx_bytes(rng.integers(0, 256, (TRAIN, 28, 28))),
-        mnist.FILES[1].name: idx_bytes(np.arange(TRAIN) % 10),
-        mnist.FILES[2].name: idx_bytes(rng.integers(0, 256, (TEST, 28, 28))),
-        mnist.FILES[3].name: idx_bytes(np.arange(TEST)),
-    }
-
-
-def pack_gzip(content):
-    return gzip.compress(content, mtime=0)
-
-
-def published_as(file, content, **changes):
-    """`file` with the record count of a small set and the checksum of `content`."""
-    records = TRAIN if file.training else TEST
-    return replace(
-        file, records=records, checksum=hashlib.new(file.algorithm, content).hexdigest(), **changes
-    )
-
-
-@pytest.fixture
-def small_mnist(tmp_path, monkeypatch):
-    """A root with a small MNIST that counts as the published one."""
-    contents = mnist_contents()
-    published = tuple(
-        published_as(
-            file, pack_gzip(contents[file.name]), unpacked=hashlib.md5(contents[file.name]).hexdigest()
-        )
-        for file in mnist.FILES
-    )
-    monkeypatch.setattr(mnist, "FILES", published)
-    (tmp_path / "mnist").mkdir()
-    for name, content in contents.items():
-        (tmp_path / "mnist" / name).write_bytes(pack_gzip(content))
-    return tmp_path
-
-
-def cifar_records(count, seed=0):
-    records = np.random.default_rng(seed).integers(0, 256, (count, cifar10.RECORD), dtype=np.uint8)
-    records[:, 0] = np.arange(count) % 10
-    return records
-
-
-def cifar_contents():
-    counts = [TRAIN] * 5 + [TEST]
-    contents = {
-        file.name: cifar_records(count, seed).tobytes()
-        for seed, (file, count) in enumerate(zip(cifar10.FILES, counts, strict=True))
-    }
-    return contents | {cifar10.META: ("\n".join(cifar10.CLASSES) + "\n\n").encode()}
-
-
-@pytest.fixture
-def cifar_published(monkeypatch):
-    """Contents of a small CIFAR-10 that counts as the published one."""
-    contents = cifar_contents()
-    published = tuple(published_as(file, contents[file.name]) for file in cifar10.FILES)
-    monkeypatch.setattr(cifar10, "FILES", published)
-    return contents
-
-
-@pytest.fixture
-def small_cifar(tmp_path, cifar_published):
-    folder = tmp_path / cifar10.FOLDER
-    folder.mkdir()
-    for name, content in cifar_published.items():
-        (folder / name).write_bytes(content)
-    return tmp_path
 
 
 # --- registry -------------------------------------------------------------------------------------------
@@ -258,9 +174,7 @@ def test_small_cifar_round_trip(small_cifar):
     loaded = data.load("cifar10", small_cifar)
     assert loaded.train_images.shape == (5 * TRAIN, 3, 32, 32)
     last = cifar_records(TRAIN, seed=4)
-    assert torch.equal(
-        loaded.train_images[-TRAIN:], torch.from_numpy(last[:, 1:].reshape(-1, 3, 32, 32).copy())
-    )
+    assert torch.equal(loaded.train_images[-TRAIN:], torch.from_numpy(last[:, 1:].reshape(-1, 3, 32, 32).copy()))
     assert loaded.train_labels.tolist() == [index % 10 for index in range(TRAIN)] * 5
     results = data.check("cifar10", small_cifar)
     assert len(results) == 7
@@ -270,9 +184,7 @@ def test_small_cifar_round_trip(small_cifar):
 def test_a_shorter_test_file_warns_with_the_image_count(small_cifar):
     path = small_cifar / cifar10.FOLDER / "test_batch.bin"
     path.write_bytes(cifar_records(TEST - 2, seed=5).tobytes())
-    with pytest.warns(
-        data.DataWarning, match=r"test_batch.bin: its sha1 .* holds 3 images, the published file 5"
-    ):
+    with pytest.warns(data.DataWarning, match=r"test_batch.bin: its sha1 .* holds 3 images, the published file 5"):
         loaded = data.load("cifar10", small_cifar)
     assert len(loaded.test_images) == TEST - 2
     result = data.check("cifar10", small_cifar)[5]
@@ -422,326 +334,3 @@ def test_hostile_cifar(case, small_cifar):
     assert name in str(caught.value)
     result = next(result for result in data.check("cifar10", small_cifar) if result.file.endswith(name))
     assert (result.present, result.checksum_ok, result.images) == (True, False, None)
-
-
-# --- fetch ----------------------------------------------------------------------------------------------
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self):
-        if self.path.startswith("/breaks-off/"):
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.end_headers()
-            self.wfile.write(b"only a part")
-        else:
-            super().do_GET()
-
-    def log_message(self, *arguments):
-        self.server.requests.append(self.path)
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A local server of an empty folder; gives its address, the folder and the list of requests."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    def handler(*arguments):
-        return Handler(*arguments, directory=str(folder))
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        running.requests = []
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_address[1]}", folder, running.requests
-        running.shutdown()
-        thread.join()
-
-
-def serve_mnist(small_mnist, folder):
-    for path in (small_mnist / "mnist").iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-
-
-def test_fetch_mnist(small_mnist, server, tmp_path, capfd):
-    url, folder, requests = server
-    serve_mnist(small_mnist, folder)
-    root = tmp_path / "new" / "root"
-    paths = data.fetch("mnist", root, base_url=url)
-    assert [path.name for path in paths] == [file.name for file in mnist.FILES]
-    assert len(data.load("mnist", root).train_images) == TRAIN
-    assert len(requests) == 4
-    assert data.fetch("mnist", root, base_url=url) == paths
-    assert len(requests) == 4  # nothing is downloaded twice
-    assert capfd.readouterr() == ("", "")
-
-
-def test_fetch_replaces_only_what_is_altered(small_mnist, server):
-    url, folder, requests = server
-    serve_mnist(small_mnist, folder)
-    (small_mnist / "mnist" / IMAGES).write_bytes(b"altered")
-    data.fetch("mnist", small_mnist, base_url=url + "/")
-    assert requests == [f"/{IMAGES}"]
-    assert all(result.checksum_ok for result in data.check("mnist", small_mnist))
-
-
-def test_fetch_keeps_nothing_of_a_download_with_another_checksum(small_mnist, server, tmp_path):
-    url, folder, _ = server
-    serve_mnist(small_mnist, folder)
-    (folder / IMAGES).write_bytes(b"something else")
-    with pytest.raises(FormatError, match=r"train-images.*is not the published file: its checksum differs"):
-        data.fetch("mnist", tmp_path / "new", base_url=url)
-    assert list((tmp_path / "new" / "mnist").iterdir()) == []
-
-
-def test_fetch_reports_progress(small_mnist, server, tmp_path):
-    class Progress:
-        total = 0
-        done = 0
-
-        def update(self, count):
-            self.done += count
-
-        def reset(self):
-            self.done = 0
-
-        def close(self):
-            pass
-
-    url, folder, _ = server
-    serve_mnist(small_mnist, folder)
-    progress = Progress()
-    paths = data.fetch("mnist", tmp_path / "new", base_url=url, progress=progress)
-    assert progress.done == progress.total == paths[-1].stat().st_size
-
-
-@pytest.mark.parametrize(("name", "folder"), [("mnist", "mnist"), ("cifar10", cifar10.FOLDER)])
-def test_fetch_without_a_network_says_what_to_do(name, folder, server, tmp_path):
-    url, _, _ = server  # the served folder is empty: 404
-    with pytest.raises(FileError, match="cannot download") as caught:
-        data.fetch(name, tmp_path / "new", base_url=url)
-    assert str(tmp_path / "new" / folder) in str(caught.value)
-    assert "EQUIBIT_DATA" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not [path for path in (tmp_path / "new").rglob("*") if path.is_file()]
-
-
-def test_a_download_that_breaks_off_leaves_nothing(server, tmp_path):
-    url, _, _ = server
-    with pytest.raises(FileError, match=r"cannot download .*/breaks-off/train-images"):
-        data.fetch("mnist", tmp_path / "new", base_url=f"{url}/breaks-off")
-    assert not [path for path in (tmp_path / "new").rglob("*") if path.is_file()]
-
-
-def test_fetch_from_a_closed_port(tmp_path, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with pytest.raises(FileError, match=r"cannot download http://127.0.0.1:1/train-images"):
-        data.fetch("mnist", tmp_path, base_url="http://127.0.0.1:1")
-
-
-def test_fetch_to_a_place_that_is_a_file(tmp_path, cifar_published):
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FileError, match="cannot write below"):
-        data.fetch("cifar10", tmp_path / "file", base_url="http://127.0.0.1:1")
-
-
-def write_archive(path, contents, extra=()):
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in [*contents.items()]:
-            member = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-        for member in extra:
-            tar.addfile(member)
-
-
-def test_fetch_cifar(cifar_published, server, tmp_path, capfd):
-    url, folder, requests = server
-    write_archive(folder / cifar10.ARCHIVE, cifar_published | {"readme.html": b"<html>"})
-    root = tmp_path / "new"
-    paths = data.fetch("cifar10", root, base_url=url)
-    assert sorted(path.name for path in paths) == sorted(cifar_published)
-    assert sorted(path.name for path in root.rglob("*")) == sorted([cifar10.FOLDER, *cifar_published])
-    assert len(data.load("cifar10", root).train_images) == 5 * TRAIN
-    assert data.fetch("cifar10", root, base_url=url) == paths
-    assert len(requests) == 1
-    assert capfd.readouterr() == ("", "")
-
-
-def test_fetch_cifar_replaces_a_shorter_test_file(small_cifar, cifar_published, server):
-    url, folder, _ = server
-    write_archive(folder / cifar10.ARCHIVE, cifar_published)
-    (small_cifar / cifar10.FOLDER / "test_batch.bin").write_bytes(cifar_records(1).tobytes())
-    data.fetch("cifar10", small_cifar, base_url=url)
-    assert len(data.load("cifar10", small_cifar).test_images) == TEST
-
-
-def bad_archives(contents):
-    link = tarfile.TarInfo(f"{cifar10.FOLDER}/test_batch.bin")
-    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-    without = {name: content for name, content in contents.items() if name != "test_batch.bin"}
-    altered = contents | {"test_batch.bin": cifar_records(TEST, seed=9).tobytes()}
-    return {
-        "member missing": (without, (), "expected the files cifar-10-batches-bin/test_batch.bin"),
-        "a link": (without, (link,), "expected a regular file"),
-        "altered": (altered, (), "not the published archive: .*checksum differs"),
-        "structure": (contents | {"test_batch.bin": b"x"}, (), "not the published archive: .*found 1 bytes"),
-    }
-
-
-@pytest.mark.parametrize("case", bad_archives(cifar_contents()))
-def test_a_bad_archive_changes_nothing(case, small_cifar, cifar_published, server):
-    url, folder, _ = server
-    contents, extra, message = bad_archives(cifar_published)[case]
-    write_archive(folder / cifar10.ARCHIVE, contents, extra)
-    (small_cifar / cifar10.FOLDER / "data_batch_1.bin").write_bytes(b"altered")
-    with pytest.raises(FormatError, match=message):
-        data.fetch("cifar10", small_cifar, base_url=url)
-    assert (small_cifar / cifar10.FOLDER / "data_batch_1.bin").read_bytes() == b"altered"
-    assert not list(small_cifar.glob(".fetch-*"))
-
-
-def test_only_named_members_leave_the_archive(tmp_path):
-    path = tmp_path / "archive.tar.gz"
-    outside = tarfile.TarInfo("../outside")
-    write_archive(path, {"wanted": b"content"}, [outside])
-    download.extract(path, {f"{cifar10.FOLDER}/wanted": tmp_path / "out" / "wanted"})
-    assert (tmp_path / "out" / "wanted").read_bytes() == b"content"
-    assert not (tmp_path.parent / "outside").exists()
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["archive.tar.gz", "out"]
-
-
-@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
-def test_damaged_archive(damage, tmp_path):
-    path = tmp_path / "archive.tar.gz"
-    write_archive(path, {"wanted": np.random.default_rng(0).bytes(100_000)})
-    path.write_bytes({"truncated": path.read_bytes()[:5000], "text": b"<html>", "empty": b""}[damage])
-    with pytest.raises(FormatError, match=r"archive.tar.gz"):
-        download.extract(path, {f"{cifar10.FOLDER}/wanted": tmp_path / "wanted"})
-
-
-# --- augmentation ---------------------------------------------------------------------------------------
-
-
-def batch(shape=(16, 3, 9, 7), dtype=torch.uint8):
-    generator = torch.Generator().manual_seed(1)
-    return torch.randint(1, 256, shape, generator=generator).to(dtype)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def slow_window(image, padding, top, left, flip):
-    """One image: pad, crop, mirror, pixel by pixel."""
-    _, height, width = image.shape
-    out = torch.zeros_like(image)
-    for row in range(height):
-        for column in range(width):
-            source_row = row + top - padding
-            source_column = (width - 1 - column if flip else column) + left - padding
-            if 0 <= source_row < height and 0 <= source_column < width:
-                out[:, row, column] = image[:, source_row, source_column]
-    return out
-
-
-def slow_augment(images, kind, generator):
-    padding = {"shift": 2, "crop_flip": 4}[kind]
-    top, left = torch.randint(2 * padding + 1, (2, len(images)), generator=generator)
-    flip = torch.zeros(len(images)) > 0
-    if kind == "crop_flip":
-        flip = torch.rand(len(images), generator=generator) < 0.5
-    return torch.stack(
-        [slow_window(image, padding, *where) for image, *where in zip(images, top, left, flip, strict=True)]
-    )
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16, torch.int64])
-@pytest.mark.parametrize("kind", ["shift", "crop_flip"])
-@pytest.mark.parametrize("shape", [(16, 3, 9, 7), (5, 1, 1, 1), (0, 3, 8, 8)])
-def test_augment_equals_the_slow_reference(kind, dtype, shape):
-    images = batch(shape, dtype)
-    result = data.augment(images, kind, seeded())
-    assert result.dtype == dtype
-    assert result.shape == images.shape
-    if len(images):
-        assert torch.equal(result, slow_augment(images, kind, seeded()))
-
-
-def test_augment_kinds_and_errors():
-    assert data.kinds() == ["crop_flip", "none", "shift"]
-    with pytest.raises(InputError, match=r"unknown augmentation 'crop-flip'. Did you mean 'crop_flip'\?"):
-        data.augment(batch(), "crop-flip", seeded())
-    with pytest.raises(InputError, match=r"shape \(3, 9, 7\): expected \(batch, channels, height, width\)"):
-        data.augment(batch()[0], "shift", seeded())
-
-
-def test_augment_none_draws_nothing():
-    images, generator = batch(), seeded()
-    before = generator.get_state()
-    assert data.augment(images, "none", generator) is images
-    assert torch.equal(generator.get_state(), before)
-
-
-@pytest.mark.parametrize("kind", ["shift", "crop_flip"])
-def test_augment_depends_on_the_generator_alone_and_leaves_its_input(kind):
-    images = batch()
-    original = images.clone()
-    torch.manual_seed(0)
-    first = data.augment(images, kind, seeded())
-    torch.manual_seed(1)
-    assert torch.equal(data.augment(images, kind, seeded()), first)
-    assert not torch.equal(data.augment(images, kind, seeded(1)), first)
-    assert torch.equal(images, original)
-
-
-def test_augment_draws_every_offset_and_both_mirrors():
-    image = torch.zeros(1, 1, 9, 9, dtype=torch.uint8)
-    image[..., 4, 4] = 255
-    image[..., 4, 5] = 128  # on the right of the bright pixel unless mirrored
-    shifted = data.augment(image.expand(2000, -1, -1, -1), "shift", seeded())
-    assert shifted.view(2000, -1).argmax(1).unique().numel() == 25
-    flipped = data.augment(image.expand(2000, -1, -1, -1), "crop_flip", seeded())
-    places = (flipped == 255).nonzero()
-    assert len({(row, column) for _, _, row, column in places.tolist()}) == 81
-    mirrored = flipped.view(2000, 9, 9)[:, :, :-1].eq(128) & flipped.view(2000, 9, 9)[:, :, 1:].eq(255)
-    assert 0.4 < mirrored.any((1, 2)).float().mean() < 0.6
-
-
-def test_augment_takes_channels_last():
-    images = batch().to(memory_format=torch.channels_last)
-    assert torch.equal(data.augment(images, "shift", seeded()), data.augment(batch(), "shift", seeded()))
-
-
-def test_normalize():
-    images = torch.tensor([[[[0, 255]], [[51, 102]]]], dtype=torch.uint8)
-    expected = torch.tensor([[[[-1.0, 1.0]], [[0.0, 0.4]]]])
-    result = data.normalize(images, (0.5, 0.2), (0.5, 0.5))
-    assert result.dtype == torch.float32
-    assert torch.allclose(result, expected)
-    tensors = torch.tensor([0.5, 0.2]), torch.tensor([0.5, 0.5])
-    assert torch.equal(data.normalize(images, *tensors), result)
-
-
-def test_normalize_errors():
-    with pytest.raises(InputError, match=r"dtype torch.float32: expected torch.uint8"):
-        data.normalize(batch(dtype=torch.float32), (0.5,) * 3, (0.5,) * 3)
-    with pytest.raises(InputError, match="1 values of mean or std for images of 3 channels"):
-        data.normalize(batch(), (0.5,), (0.5,))
-    with pytest.raises(InputError, match="expected"):
-        data.normalize(batch()[0], (0.5,), (0.5,))
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("kind", ["shift", "crop_flip"])
-def test_augment_on_cuda(kind):
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    images = batch()
-    on_device = data.augment(images.cuda(), kind, seeded())
-    assert on_device.is_cuda
-    assert torch.equal(on_device.cpu(), data.augment(images, kind, seeded()))
-    generator = torch.Generator("cuda").manual_seed(0)
-    assert data.augment(images.cuda(), kind, generator).is_cuda

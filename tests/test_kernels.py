@@ -317,8 +317,7 @@ def test_a_level_that_is_not_available_is_refused():
 
 def test_bits_and_kernels_need_no_torch():
     code = (
-        "import sys; sys.modules['torch'] = None\n"
-        "import equibit.bits, equibit.kernels; print(equibit.kernels.active())"
+        "import sys; sys.modules['torch'] = None\nimport equibit.bits, equibit.kernels; print(equibit.kernels.active())"
     )
     done = run_python(code, EQUIBIT_KERNEL="portable")
     assert (done.returncode, done.stdout.split()) == (0, ["portable"]), done.stderr

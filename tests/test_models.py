@@ -110,9 +110,7 @@ def test_initial_logits_are_moderate(name, options, narrow):
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_the_first_layer_is_a_convolution_and_the_last_the_head(name, options, narrow):
     model = models.create(name, in_shape=USUAL[name], **options)
-    layers = [
-        (key, module) for key, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
-    ]
+    layers = [(key, module) for key, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert isinstance(layers[0][1], nn.Conv2d)
     assert layers[-1][0] == "head"
     normalised = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
@@ -182,9 +180,7 @@ def test_stems(stem, size, kind, narrow):
 
 
 def test_imagenet_stem_needs_larger_images():
-    with pytest.raises(
-        InputError, match="resnet18 with the imagenet stem takes images of at least 32x32 pixels"
-    ):
+    with pytest.raises(InputError, match="resnet18 with the imagenet stem takes images of at least 32x32 pixels"):
         models.create("resnet18", in_shape=(3, 31, 40), stem="imagenet")
 
 
@@ -194,9 +190,7 @@ def test_imagenet_resnet18_has_the_published_size():
 
 
 def test_wrong_names_options_and_values():
-    with pytest.raises(
-        InputError, match=r"unknown model 'lenet'. Did you mean 'lenet5'\? Known: conv2, digits_net"
-    ):
+    with pytest.raises(InputError, match=r"unknown model 'lenet'. Did you mean 'lenet5'\? Known: conv2, digits_net"):
         models.create("lenet")
     with pytest.raises(InputError, match=r"unknown option of resnet18 'blok'. Did you mean 'block'\?"):
         models.create("resnet18", blok="relu")
@@ -208,9 +202,7 @@ def test_wrong_names_options_and_values():
         models.create("resnet18", stem=None)
 
 
-@pytest.mark.parametrize(
-    "in_shape", [(3, 32), (3, 32, 32, 1), (0, 32, 32), (3, -32, 32), (3, 32.0, 32), 32, None]
-)
+@pytest.mark.parametrize("in_shape", [(3, 32), (3, 32, 32, 1), (0, 32, 32), (3, -32, 32), (3, 32.0, 32), 32, None])
 def test_wrong_in_shape(in_shape):
     with pytest.raises(InputError, match="expected three positive integers"):
         models.create("conv2", in_shape=in_shape)

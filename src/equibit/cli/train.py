@@ -30,6 +30,7 @@ def _named_recipe(words: list[str]) -> recipes.Recipe | None:
 def _run(args: Namespace) -> int:
     recipe = recipes.from_arguments(args, recipes.load(args.recipe))
     folder = Path(args.out or Path("runs") / recipe.name)
+    training.keep_freed_memory()  # for this process, which does nothing else
     with output.progress() as bar:
         follow = output.EpochReport(recipe.name, recipe.train.epochs, bar)
         summary = training.train(recipe, folder, resume=args.resume, on_epoch=follow)

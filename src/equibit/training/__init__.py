@@ -2,6 +2,7 @@
 
 from equibit.training.evaluate import Evaluation, evaluate
 from equibit.training.loop import train
+from equibit.training.memory import keep_freed_memory
 from equibit.training.run import Run, load_run
 
-__all__ = ["Evaluation", "Run", "evaluate", "load_run", "train"]
+__all__ = ["Evaluation", "Run", "evaluate", "keep_freed_memory", "load_run", "train"]

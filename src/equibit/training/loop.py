@@ -21,7 +21,6 @@ from equibit.training.checkpoint import State, load_into
 from equibit.training.device import open_accelerator
 from equibit.training.evaluate import evaluate
 from equibit.training.folder import RunFolder
-from equibit.training.memory import keep_freed_memory
 from equibit.training.schedules import Position
 from equibit.training.seeds import generator, stream_seed
 
@@ -104,8 +103,6 @@ class Training:
         self.accelerator = open_accelerator(recipe.train)
         device = self.accelerator.device
         self.cuda_devices = [device.index or 0] if device.type == "cuda" else []
-        if device.type == "cpu":
-            keep_freed_memory()
         self.train_images, self.train_labels = (
             dataset.train_images.to(device),
             dataset.train_labels.to(device),
