@@ -234,8 +234,14 @@ def test_trap_4_the_effective_weight_is_kept_in_eval_and_never_stale():
         assert len(calls) == 3
     with torch.inference_mode():
         assert torch.equal(model(X), first)
+        latent.data.neg_()
+        assert torch.equal(model(X), model(X))
+        assert len(calls) == 4  # kept in inference mode too
     with torch.no_grad():
+        assert not torch.equal(model(X), first)
+        latent.neg_()
         assert torch.equal(model(X), first)
+    assert model(X).requires_grad  # a weight kept in inference mode is never used where gradients flow
     kept = model[2].parametrizations.weight[0]._kept
     assert kept is not None
     copied = copy.deepcopy(model)

@@ -12,6 +12,7 @@ from torch import nn
 
 import equibit as eb
 from equibit.errors import FileError, FormatError, InputError
+from equibit.export import LayerCheck
 
 
 class Network(nn.Module):
@@ -63,10 +64,10 @@ def edited(file, tmp_path, change):
 
 
 def constant(node, position, index, new):
-    """An edit of one entry of a constant input; the node is named by its layer, a standard one by its operator."""
+    """An edit of one entry of a constant input; a standard node is found by its operator or by an input of it."""
 
     def change(proto):
-        found = next(n for n in proto.graph.node if node in (n.name, n.op_type))
+        found = next(n for n in proto.graph.node if node in (n.name, n.op_type, *n.input))
         tensor = next(t for t in proto.graph.initializer if t.name == found.input[position])
         values = numpy_helper.to_array(tensor).copy()
         values[index] = new(values[index])
@@ -132,6 +133,23 @@ def test_outputs_that_are_not_finite_are_never_ok(file, model, tmp_path, value):
     assert not eb.verify_onnx(other, file, X).ok
 
 
+def test_infinite_tolerances_allow_nothing():
+    assert LayerCheck("x", bits_equal=True, max_abs_error=1.0, tolerance=2.0, input_ok=True).ok
+    assert not LayerCheck("x", bits_equal=True, max_abs_error=np.inf, tolerance=np.inf, input_ok=True).ok
+
+
+def test_another_prediction_is_not_ok_however_close(file, model, tmp_path):
+    tied = copy.deepcopy(model)
+    tied.head.weight.data[1], tied.head.bias.data[:2] = tied.head.weight.data[0], 50.0
+    same = edited(file, tmp_path, constant("Gemm", 1, 1, lambda _: tied.head.weight.data[0].numpy()))
+    for second, agreement in ((50.0, 1.0), (50.001, 0.0)):
+        path = edited(same, tmp_path, constant("Gemm", 2, slice(0, 2), lambda _, b=second: [50.0, b]))
+        check = eb.verify_onnx(tied, path, X)
+        assert check.max_abs_error < check.tolerance
+        assert check.agreement == agreement
+        assert check.ok is (agreement == 1)
+
+
 def test_the_file_of_another_model(file, model, tmp_path):
     check = eb.verify_onnx(network(seed=1), file, X)
     assert not check.ok
@@ -162,19 +180,20 @@ def test_every_input_counts(file, model, tmp_path):
 
 
 def test_a_sign_that_turns_on_a_rounding_error_is_no_failure(tmp_path):
-    model = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3))
+    model = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3), nn.Linear(3, 3))
     with torch.no_grad():
         model[0].weight[0], model[0].bias[0] = 0, 0  # the sign of exactly 0
-    eb.binarize_(model, "sign", activation="sign", overrides={"0": None, "1": "sign"})
+    eb.binarize_(model, "sign", activation="sign")
     path, x = tmp_path / "m.onnx", torch.randn(20, 4)
     eb.export_onnx(model, path, x)
     assert eb.verify_onnx(model, path, x).max_abs_error < 1e-5
     for change, ok in ((-1e-7, True), (-0.1, False)):
-        check = eb.verify_onnx(model, edited(path, tmp_path, constant("Gemm", 2, 0, lambda v, c=change: v + c)), x)
+        check = eb.verify_onnx(model, edited(path, tmp_path, constant("0.bias", 2, 0, lambda v, c=change: v + c)), x)
         assert check.max_abs_error > 0.1  # the sign turned
         assert check.ok is ok
         assert check.layers[0].input_ok is ok
-    assert not eb.verify_onnx(model, edited(path, tmp_path, constant("1", BIAS, 0, lambda v: v + 0.1)), x).ok
+    for wrong in (constant("1", BIAS, 0, lambda v: v + 0.1), constant("2.bias", 2, 0, lambda v: v + 0.1)):
+        assert not eb.verify_onnx(model, edited(path, tmp_path, wrong), x).ok
 
 
 @pytest.mark.parametrize(

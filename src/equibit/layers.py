@@ -60,8 +60,7 @@ class BinaryWeight(nn.Module):
 
 def _same(kept: list[Tensor], state: list[Tensor]) -> bool:
     return all(
-        k.dtype == s.dtype and k.device == s.device and k.is_inference() == s.is_inference() and torch.equal(k, s)
-        for k, s in zip(kept, state, strict=True)
+        k.dtype == s.dtype and k.device == s.device and torch.equal(k, s) for k, s in zip(kept, state, strict=True)
     )
 
 
