@@ -7,6 +7,7 @@ import pytest
 from equibit.recipes.schema import Schedule
 from equibit.training import schedules
 from equibit.training.schedules import Position
+from equibit.training.seeds import stream_seed
 
 
 def factors(schedule, epochs, steps=2):
@@ -62,12 +63,3 @@ def test_random_streams_differ_by_seed_purpose_and_epoch():
     assert len(streams) == 5 * 4 * 9
     assert stream_seed(1, "order", 2) == stream_seed(1, "order", 2)
     assert all(0 <= value < 2**63 for value in streams)
-
-
-@pytest.mark.parametrize(("unit", "expected"), [("step", [0, 0.25, 0.5, 0.75]), ("epoch", [0, 0, 0.5, 0.5])])
-def test_advance_sees_the_progress_before_every_step(tmp_path, monkeypatch, unit, expected):
-    seen = []
-    monkeypatch.setattr(convert, "advance", lambda model, progress: seen.append(progress))
-    recipe = digits("sign", schedule__method=unit, data__batch_size=700)
-    training.train(recipe, tmp_path)
-    assert seen == expected

@@ -173,6 +173,15 @@ def test_compiled_training(tmp_path):
     assert summary["final_accuracy"] > 0.95
 
 
+@pytest.mark.parametrize(("unit", "expected"), [("step", [0, 0.25, 0.5, 0.75]), ("epoch", [0, 0, 0.5, 0.5])])
+def test_advance_sees_the_progress_before_every_step(tmp_path, monkeypatch, unit, expected):
+    seen = []
+    monkeypatch.setattr(convert, "advance", lambda model, progress: seen.append(progress))
+    recipe = digits("sign", schedule__method=unit, data__batch_size=700)
+    training.train(recipe, tmp_path)
+    assert seen == expected
+
+
 # --- evaluation -----------------------------------------------------------------------------------
 
 
