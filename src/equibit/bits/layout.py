@@ -23,9 +23,7 @@ def filters_to_rows(weight: NDArray[Any]) -> NDArray[Any]:
         InputError: fewer than two axes.
     """
     if weight.ndim < 2:
-        raise InputError(
-            f"a weight of shape {weight.shape} has no filters. Needed: (M, n) or (M, Cin, *kernel)."
-        )
+        raise InputError(f"a weight of shape {weight.shape} has no filters. Needed: (M, n) or (M, Cin, *kernel).")
     return np.moveaxis(weight, 1, -1).reshape(weight.shape[0], math.prod(weight.shape[1:]))
 
 

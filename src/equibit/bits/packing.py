@@ -88,15 +88,11 @@ def unpack_flags(packed: NDArray[np.uint8], n: int, name: str) -> NDArray[np.boo
     check_rows(packed, name)
     if packed.shape[-1] != row_bytes(n):
         given = packed.shape[-1]
-        raise InputError(
-            f"{name} has rows of {given} bytes, but {n} bits take row_bytes({n}) = {row_bytes(n)}."
-        )
+        raise InputError(f"{name} has rows of {given} bytes, but {n} bits take row_bytes({n}) = {row_bytes(n)}.")
     flags = np.unpackbits(packed, axis=-1, bitorder="little").astype(np.bool_)
     padding = flags[..., n:].any(axis=-1)
     if np.any(padding):
-        raise FormatError(
-            f"{name}: {row_name(padding)} has a bit set after its {n} bits; padding bits are zero."
-        )
+        raise FormatError(f"{name}: {row_name(padding)} has a bit set after its {n} bits; padding bits are zero.")
     return flags[..., :n]
 
 

@@ -46,12 +46,8 @@ def unpack_ternary(
     signs = unpack_bits(bits, n, dtype)
     kept = unpack_flags(mask, n, "mask")
     if signs.shape != kept.shape:
-        raise InputError(
-            f"sign bits of shape {bits.shape} and mask bits of shape {mask.shape}; they must agree."
-        )
+        raise InputError(f"sign bits of shape {bits.shape} and mask bits of shape {mask.shape}; they must agree.")
     stray = ((signs > 0) & ~kept).any(axis=-1)
     if np.any(stray):
-        raise FormatError(
-            f"{row_name(stray)} has a sign bit set where its mask bit is 0; such a bit is zero."
-        )
+        raise FormatError(f"{row_name(stray)} has a sign bit set where its mask bit is 0; such a bit is zero.")
     return np.where(kept, signs, np.zeros((), signs.dtype))

@@ -91,7 +91,7 @@ def _run(training: "Training", folder: RunFolder, state: State, on_epoch: Callab
         if on_epoch is not None:
             on_epoch(history[-1])
     device = str(training.accelerator.device)
-    folder.write_summary(record.summarize(training.recipe, training.model, history, device))
+    folder.write_summary(record.summarize(training.recipe, training.model, history, device, training.commit))
     return folder.read_summary()
 
 
@@ -100,6 +100,7 @@ class Training:
 
     def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
         self.recipe = recipe
+        self.commit = record.source_commit()  # of the code that runs, not of what the checkout holds at the end
         self.accelerator = open_accelerator(recipe.train)
         device = self.accelerator.device
         self.cuda_devices = [device.index or 0] if device.type == "cuda" else []

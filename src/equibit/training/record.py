@@ -40,7 +40,9 @@ def best_row(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return max(history, key=lambda row: row["test_accuracy"])  # max keeps the first of equals
 
 
-def summarize(recipe: Recipe, model: nn.Module, history: Sequence[Mapping[str, Any]], device: str) -> dict[str, Any]:
+def summarize(
+    recipe: Recipe, model: nn.Module, history: Sequence[Mapping[str, Any]], device: str, commit: str | None
+) -> dict[str, Any]:
     """The content of `summary.json` of a finished run."""
     assert recipe.model.in_shape is not None
     size = analysis.summary(model, (1, *recipe.model.in_shape)).to_dict()
@@ -60,7 +62,7 @@ def summarize(recipe: Recipe, model: nn.Module, history: Sequence[Mapping[str, A
         "packed_bytes": size["packed_bytes"],
         "hardware": hardware(device),
         "versions": versions(),
-        "commit": source_commit(),
+        "commit": commit,
     }
 
 
