@@ -120,22 +120,40 @@ def table(rows: list[dict[str, Any]], methods: list[dict[str, Any]]) -> str:
     )
 
 
+def epochs(runs: list[Run]) -> str:
+    """Accuracy, entropy and flip rate of every epoch."""
+    rows = [
+        (
+            run.path.name,
+            m["epoch"],
+            percent(m["test_accuracy"]),
+            "-" if m["bit_entropy"] is None else f"{m['bit_entropy']:.4f}",
+            percent(m["flip_rate"]),
+            f"{m['seconds']:.0f} s",
+        )
+        for run in runs
+        for m in run.metrics
+    ]
+    return render(("run", "epoch", "test accuracy", "entropy", "flips", "time"), rows, width=160)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", required=True, type=Path)
     arguments = parser.parse_args()
-    rows = []
-    for path in arguments.runs:
+    rows, runs = [], [training.load_run(path) for path in arguments.runs]
+    for run in runs:
+        path = run.path
         kept = arguments.out / path.name
         kept.mkdir(parents=True, exist_ok=True)
         for name in KEPT:
             shutil.copyfile(path / name, kept / name)
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(examine(training.load_run(path), Path(folder)))
+            rows.append(examine(run, Path(folder)))
     methods = by_method(rows)
     (arguments.out / "table.json").write_text(json.dumps({"methods": methods, "runs": rows}, indent=2) + "\n")
-    text = table(rows, methods)
+    text = f"{table(rows, methods)}\n\n{epochs(runs)}"
     (arguments.out / "table.txt").write_text(text + "\n")
     print(text)
 
