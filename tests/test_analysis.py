@@ -70,6 +70,13 @@ def test_summary_promises_what_the_files_measure(name, tmp_path):
     )
 
 
+def test_summary_of_a_network_that_takes_integers():
+    model = torch.nn.Sequential(torch.nn.Embedding(10, 8), torch.nn.Flatten(), torch.nn.Linear(32, 16))
+    assert eb.summary(model, (1, 4), dtype=torch.long).macs_float == 32 * 16
+    with pytest.raises(InputError, match="does not go through"):
+        eb.summary(model, (1, 4))
+
+
 def norms(model):
     return sum(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
 

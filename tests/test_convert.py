@@ -133,6 +133,7 @@ def test_what_cannot_be_binarised_stays_float_with_a_reason():
         ({"method": "sign", "overrides": {"re:stage.*": None}}, "matches no eligible layer"),
         ({"method": "sign", "overrides": {"re:.*": None}}, "no layer would become binary"),
         ({"method": "sign", "activation": "relu"}, "unknown activation"),
+        ({"method": "sign", "activation": eb.activations.BiReal}, "is not a sign activation"),
         ({"method": "sign", "skip": lambda layers: ["nowhere"]}, "nowhere"),
     ],
 )
@@ -145,6 +146,11 @@ def test_bad_input_changes_nothing(arguments, message):
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     eb.binarize_(model, "sign")
+
+
+def test_a_model_without_eligible_layers_is_refused_with_the_reasons():
+    with pytest.raises(InputError, match=r"no layer to binarise.*'0' \(not a Linear"):
+        eb.binarize_(nn.Sequential(nn.Embedding(3, 4)), "sign")
 
 
 def test_nan_is_refused_and_named():

@@ -109,6 +109,19 @@ class BiReal(SignActivation):
 REGISTRY = MappingProxyType({cls.key: cls for cls in (BiReal, ClippedSign)})
 
 
+def resolve(activation: SignActivation | str) -> SignActivation:
+    """An activation object from itself or from its key.
+
+    Raises:
+        InputError: Neither an activation nor a known key.
+    """
+    if isinstance(activation, str):
+        return create(activation)
+    if not isinstance(activation, SignActivation):
+        raise InputError(f"{activation!r} is not a sign activation; pass a key such as 'bireal' or an object.")
+    return activation
+
+
 def create(key: str, pad_value: float = 0.0) -> SignActivation:
     """A new activation by key.
 

@@ -131,13 +131,18 @@ def binarize_(
         raise InputError("the model is binarised already; build a fresh one to binarise it in another way.")
     reasons = _ineligible(model)
     eligible = [(n, m) for n, m in model.named_modules() if layer_kind(m) and n not in reasons]
+    if not eligible:
+        raise InputError(
+            "the model has no layer to binarise: no Linear or Conv1d/2d/3d of its own. "
+            f"Left out: {', '.join(f'{n!r} ({r})' for n, r in reasons.items()) or 'nothing'}."
+        )
     chosen = _choose(eligible, methods.resolve(method), skip, overrides or {})
     if not any(chosen.values()):
         raise InputError(
             f"no layer would become binary: {len(eligible)} eligible layer(s), all kept float by the policy "
             f"{getattr(skip, '__name__', skip)!r} or by overrides. Pass skip=equibit.nothing to binarise them all."
         )
-    template = activations.create(activation) if isinstance(activation, str) else activation
+    template = None if activation is None else activations.resolve(activation)
     prepared = {name: _prepare(name, module, chosen[name]) for name, module in eligible if chosen[name]}
     for name, module in eligible:
         if name in prepared:

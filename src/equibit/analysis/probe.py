@@ -28,12 +28,13 @@ class Probe:
     calls: int = 0
 
 
-def probe(model: nn.Module, input_shape: Sequence[int]) -> Probe:
+def probe(model: nn.Module, input_shape: Sequence[int], dtype: torch.dtype) -> Probe:
     """Runs a shape-only copy of `model`.
 
     Args:
         model: Any model; it is not changed.
         input_shape: Shape of one input with the batch in dim 0.
+        dtype: Type of the input.
 
     Raises:
         InputError: An input of this shape does not go through the model.
@@ -46,7 +47,7 @@ def probe(model: nn.Module, input_shape: Sequence[int]) -> Probe:
             module.register_forward_hook(_record(found, producers, name))
     try:
         with torch.no_grad():
-            shadow(torch.empty(tuple(input_shape), device="meta"))
+            shadow(torch.empty(tuple(input_shape), dtype=dtype, device="meta"))
     except Exception as error:
         raise InputError(f"an input of shape {tuple(input_shape)} does not go through the model: {error}") from error
     return found

@@ -85,17 +85,18 @@ class Summary:
         )
 
 
-def summary(model: nn.Module, input_shape: Sequence[int]) -> Summary:
+def summary(model: nn.Module, input_shape: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Summary:
     """Bits, bytes and multiply-accumulates of a float, binarised or packed model.
 
     Args:
         model: The model; it is not changed, and nothing is computed on values but the share of +1.
         input_shape: Shape of an input, batch in dim 0.
+        dtype: Type of the input; torch.long for a network that starts with an embedding.
 
     Raises:
         InputError: An input of this shape does not go through the model; a latent weight holds NaN.
     """
-    found = probe(model, input_shape)
+    found = probe(model, input_shape, dtype)
     layers = tuple(_describe(name, module, found) for name, module in _holders(model))
     binary = [layer for layer in layers if layer.method]
     kinds = {(layer.kind == "Linear", layer.activation) for layer in binary}
