@@ -314,7 +314,7 @@ def test_a_lost_summary_is_written_again(finished, tmp_path):
     for name in ("config.yaml", "state.safetensors", "best.safetensors"):
         (tmp_path / name).write_bytes((out / name).read_bytes())
     again = training.train(recipe, tmp_path, resume=True)
-    assert again == summary
+    assert {**again, "commit": ""} == {**summary, "commit": ""}  # somebody may commit during the tests
     assert (tmp_path / "metrics.jsonl").read_text() == (out / "metrics.jsonl").read_text()
 
 

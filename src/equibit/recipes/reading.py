@@ -1,6 +1,7 @@
 """Reading recipes: from values, from YAML, and from the command line, all through one jsonargparse parser."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -142,6 +143,8 @@ def _plain(section: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"a recipe holds the number {value}; every number must be finite.")
     for kind in (bool, int, float):
         if isinstance(value, kind):
             return kind(value)
