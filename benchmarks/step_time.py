@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import equibit as eb
-from equibit import models
+from equibit import models, training
 from equibit.layers import binary_layers
 from equibit.methods.selection import lowest
 from equibit.training import record
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    training.keep_freed_memory()  # as `equibit train` does
     steps = {m: step_of(arguments.model, m, arguments.batch) for m in (None, *METHODS)}
     seconds: dict[str, list[float]] = {str(m): [] for m in steps}
     for turn in range(arguments.rounds + 1):

@@ -31,6 +31,10 @@ def lowest(rows: Tensor, count: int) -> Tensor:
     # On CUDA kthvalue uses one block a row and is slower than a sort (pytorch issue 75599).
     ordered = rows.sort(dim=1).values if rows.is_cuda else None
     threshold = rows.kthvalue(count, dim=1, keepdim=True).values if ordered is None else ordered[:, count - 1, None]
+    within = rows <= threshold
+    looks_at_values = rows.device.type == "cpu" and not torch.compiler.is_compiling()
+    if looks_at_values and bool((within.sum(dim=1) == count).all()):
+        return within  # no row has a tie at its threshold
     below, tied = rows < threshold, rows == threshold
     room = count - below.sum(dim=1, keepdim=True)
     return below | (tied & (tied.cumsum(dim=1, dtype=torch.int32) <= room))
