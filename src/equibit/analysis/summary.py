@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from equibit import bits
 from equibit.analysis.bits import bit_ratio
 from equibit.analysis.probe import Probe, probe
-from equibit.layers import binary_weight_of
+from equibit.layers import ACTIVATION, binary_weight_of
 from equibit.packed import PackedLayer
 from equibit.tables import render, size
 
@@ -132,7 +132,7 @@ def _describe(name: str, module: nn.Module, found: Probe) -> LayerSummary:
         latent: Tensor = module.parametrizations.weight.original  # type: ignore[union-attr, assignment]
         binary, shape = parametrized.method.binary(latent), tuple(latent.shape)
         method, levels = parametrized.method.key, parametrized.method.levels
-        key = getattr(module, "sign_activation", None)
+        key = getattr(module, ACTIVATION, None)
         activation, bias = None if key is None else key.key, module.bias  # type: ignore[assignment]
     else:
         return _describe_float(name, module, found, macs, kind)
