@@ -21,7 +21,7 @@ from equibit.layers import binary_layers
 from equibit.packed import PackedConv, PackedLayer, pack, packed_layers
 from equibit.runtime import InferenceSession
 
-# Float32 sums in another order differ by a few eps of the terms' magnitude: measured about 1e-6 of the largest output in
+# Float32 sums in another order differ by a few eps of their terms: measured about 1e-6 of the largest output in
 # lenet5 and resnet18. 1e-3 leaves room for deeper networks; a wrong bit in a layer is found by comparing bits, whatever
 # it does to the outputs.
 TOLERANCE = 1e-3
