@@ -1,5 +1,9 @@
 """Fixtures that several test files share."""
 
-from small_data import cifar_published, small_cifar, small_mnist
+import signal
 
-__all__ = ["cifar_published", "small_cifar", "small_mnist"]
+from small_data import cifar_published, small_cifar, small_cifar100, small_fashion, small_mnist
+
+__all__ = ["cifar_published", "small_cifar", "small_cifar100", "small_fashion", "small_mnist"]
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job begins with it ignored; tests send it

@@ -53,7 +53,7 @@ def test_augment_equals_the_slow_reference(kind, dtype, shape):
 
 
 def test_augment_kinds_and_errors():
-    assert data.kinds() == ["crop_flip", "none", "shift"]
+    assert data.kinds() == ["crop_flip", "none", "random_resized_crop", "resize_crop", "shift"]
     with pytest.raises(InputError, match=r"unknown augmentation 'crop-flip'. Did you mean 'crop_flip'\?"):
         data.augment(batch(), "crop-flip", seeded())
     with pytest.raises(InputError, match=r"shape \(3, 9, 7\): expected \(batch, channels, height, width\)"):
@@ -114,6 +114,30 @@ def test_normalize_errors():
         data.normalize(batch(), (0.5,), (0.5,))
     with pytest.raises(InputError, match="expected"):
         data.normalize(batch()[0], (0.5,), (0.5,))
+
+
+@pytest.mark.parametrize("kind", data.entry("digits").augments)
+def test_one_graph_of_augmentation_and_normalisation(kind):
+    images, mean, std = batch(), torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.4])
+
+    def prepare(images, drawn):
+        return data.normalize(data.apply(images, kind, drawn), mean, std)
+
+    # "eager" traces as "inductor" does, and needs no compiler; fullgraph raises where Python must look at a value.
+    compiled = torch.compile(prepare, fullgraph=True, backend="eager")
+    for seed in range(2):
+        drawn = data.draw(kind, len(images), seeded(seed))
+        assert torch.equal(compiled(images, drawn), prepare(images, drawn))
+        assert torch.equal(data.apply(images, kind, drawn), data.augment(images, kind, seeded(seed)))
+
+
+def test_draw():
+    assert data.draw("none", 5, seeded()) is None
+    shift, crop = data.draw("shift", 500, seeded()), data.draw("crop_flip", 500, seeded())
+    assert (int(shift.top.min()), int(shift.top.max()), shift.flip) == (0, 4, None)
+    assert (int(crop.left.min()), int(crop.left.max()), crop.flip.dtype) == (0, 8, torch.bool)
+    with pytest.raises(InputError, match="'resize_crop' does not fit images in memory; these do: none, shift, crop"):
+        data.draw("resize_crop", 5, seeded())
 
 
 @pytest.mark.gpu

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_data import TEST, TRAIN, cifar_records, idx_bytes, mnist_contents, pack_gzip
+from small_data import IDX_NAMES, TEST, TRAIN, cifar_records, idx_bytes, idx_contents, pack_gzip
 
 from equibit import data
-from equibit.data import cifar10, digits, mnist
+from equibit.data import digits
+from equibit.data.cifar import CIFAR10, CIFAR100
+from equibit.data.mnist import FASHION_MNIST, MNIST
 from equibit.errors import FileError, FormatError, InputError
 
 
@@ -27,7 +29,7 @@ def real(name, folder):
 
 
 def test_names_are_sorted_and_unknown_ones_are_errors(tmp_path):
-    assert data.names() == ["cifar10", "digits", "mnist"]
+    assert data.names() == ["cifar10", "cifar100", "digits", "fashion_mnist", "imagefolder", "mnist"]
     assert [entry.name for entry in data.entries()] == data.names()
     for verb in (data.load, data.check, data.fetch):
         with pytest.raises(InputError, match=r"unknown data set 'mnits'. Did you mean 'mnist'\?"):
@@ -128,7 +130,7 @@ def test_real_mnist():
 def test_real_mnist_checksums_of_the_unpacked_files(tmp_path):
     real("mnist", "mnist")
     (tmp_path / "mnist").mkdir()
-    for file in mnist.FILES:
+    for file in MNIST.published:
         content = gzip.decompress((data.root() / "mnist" / file.name).read_bytes())
         (tmp_path / "mnist" / file.name.removesuffix(".gz")).write_bytes(content)
     assert all(result.checksum_ok for result in data.check("mnist", tmp_path))
@@ -136,7 +138,7 @@ def test_real_mnist_checksums_of_the_unpacked_files(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::equibit.data.DataWarning")
 def test_real_cifar10():
-    loaded = real("cifar10", cifar10.FOLDER)
+    loaded = real("cifar10", CIFAR10.folder)
     assert loaded.train_images.shape == (50_000, 3, 32, 32)
     assert loaded.test_images.shape[1:] == (3, 32, 32)
     assert 0 < len(loaded.test_images) <= 10_000
@@ -146,8 +148,25 @@ def test_real_cifar10():
     assert loaded.train_images[0, :, 0, 0].tolist() == [59, 62, 63]  # the red, green, blue of one pixel
     assert_statistics(loaded)
     results = {Path(result.file).name: result for result in data.check("cifar10")}
-    assert all(results[file.name].checksum_ok for file in cifar10.FILES if file.training)
+    assert all(results[file.name].checksum_ok for file in CIFAR10.batches if file.training)
     assert results["test_batch.bin"].images == len(loaded.test_images)
+
+
+@pytest.mark.filterwarnings("error")
+def test_real_cifar100():
+    loaded = real("cifar100", CIFAR100.folder)
+    assert loaded.in_shape == loaded.train_images.shape[1:] == (3, 32, 32)
+    for split, name, each in ((loaded.train, "train.bin", 500), (loaded.test, "test.bin", 100)):
+        assert len(split) == len(split.labels) == 100 * each
+        assert torch.bincount(split.labels).tolist() == [each] * 100
+        records = (data.root() / CIFAR100.folder / name).read_bytes()
+        assert split.labels[:1000].tolist() == [records[3074 * i + 1] for i in range(1000)]
+        assert split.images[7, 1, 2].tolist() == list(records[3074 * 7 + 2 + 1024 + 64 :][:32])  # green, third row
+    assert loaded.train_labels[:3].tolist() == [19, 29, 0]
+    assert [loaded.classes[label] for label in (19, 29, 0)] == ["cattle", "dinosaur", "apple"]
+    assert_statistics(loaded)
+    results = data.check("cifar100")
+    assert [(result.checksum_ok, result.images) for result in results] == [(True, 50_000), (True, 10_000), (True, None)]
 
 
 # --- reading the published layout -----------------------------------------------------------------------
@@ -155,7 +174,7 @@ def test_real_cifar10():
 
 def test_small_mnist_round_trip(small_mnist):
     loaded = data.load("mnist", small_mnist)
-    content = mnist_contents()[mnist.FILES[0].name]
+    content = idx_contents()[IDX_NAMES[0]]
     assert loaded.train_images.numpy().tobytes() == content[16:]
     assert loaded.train_labels.tolist() == [index % 10 for index in range(TRAIN)]
     assert loaded.test_images.shape == (TEST, 1, 28, 28)
@@ -170,6 +189,74 @@ def test_unpacked_mnist_is_read_too(small_mnist):
     assert all(result.checksum_ok for result in data.check("mnist", small_mnist))
 
 
+def test_small_fashion_mnist_round_trip(small_fashion):
+    loaded = data.load("fashion_mnist", small_fashion)
+    assert loaded.train_images.numpy().tobytes() == idx_contents()[IDX_NAMES[0]][16:]
+    assert loaded.test_labels.tolist() == list(range(TEST))
+    assert [loaded.classes[label] for label in (0, 9)] == ["T-shirt/top", "Ankle boot"]
+    assert len(set(loaded.classes)) == 10
+    assert all(result.checksum_ok for result in data.check("fashion_mnist", small_fashion))
+
+
+def test_unpacked_files_without_a_known_checksum_are_not_read(small_fashion):
+    path = small_fashion / "fashion-mnist" / IDX_NAMES[0]
+    path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    path.unlink()
+    with pytest.raises(FileError, match=r"train-images-idx3-ubyte.gz is missing"):
+        data.load("fashion_mnist", small_fashion)
+
+
+def test_published_checksums_are_of_different_files():
+    published = [file for known in (CIFAR10, CIFAR100) for file in known.batches]
+    published += [file for known in (MNIST, FASHION_MNIST) for file in known.published]
+    assert len(published) == 16
+    assert len({file.checksum for file in published}) == 16
+    assert {len(file.checksum) for file in published if file.algorithm == "md5"} == {32}
+    assert {len(file.checksum) for file in published if file.algorithm == "sha1"} == {40}
+
+
+def test_small_cifar100_takes_the_fine_labels(small_cifar100):
+    loaded = data.load("cifar100", small_cifar100)
+    assert loaded.train_labels.tolist() == [99 - index for index in range(TRAIN)]
+    assert loaded.test_images.shape == (TEST, 3, 32, 32)
+    first = cifar_records(TEST, 1, CIFAR100)[:, 2:].reshape(-1, 3, 32, 32)
+    assert torch.equal(loaded.test_images, torch.from_numpy(first.copy()))
+    assert [result.checksum_ok for result in data.check("cifar100", small_cifar100)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [((20, 0), "label 20 in record 0, expected 0..19"), ((19, 100), "label 100 in record 0, expected 0..99")],
+)
+def test_cifar100_checks_both_labels(label, message, small_cifar100):
+    records = cifar_records(TEST, 1, CIFAR100)
+    records[0, :2] = label
+    (small_cifar100 / CIFAR100.folder / "test.bin").write_bytes(records.tobytes())
+    with pytest.raises(FormatError, match=message):
+        data.load("cifar100", small_cifar100)
+
+
+def test_records_of_cifar10_are_not_cifar100(small_cifar100):
+    path = small_cifar100 / CIFAR100.folder / "train.bin"
+    path.write_bytes(cifar_records(TRAIN).tobytes())
+    with pytest.raises(FormatError, match="expected a whole number of 3,074-byte records"):
+        data.load("cifar100", small_cifar100)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (CIFAR100.classes[:99], "found nothing as class name 100, expected worm"),
+        ((*CIFAR100.classes, "wyvern"), "found wyvern as class name 101, expected nothing"),
+        (CIFAR100.classes[::-1], "found worm as class name 1, expected apple"),
+    ],
+)
+def test_class_names_of_cifar100(names, message, small_cifar100):
+    (small_cifar100 / CIFAR100.folder / CIFAR100.names_file).write_text("\n".join(names))
+    with pytest.raises(FormatError, match=message):
+        data.load("cifar100", small_cifar100)
+
+
 def test_small_cifar_round_trip(small_cifar):
     loaded = data.load("cifar10", small_cifar)
     assert loaded.train_images.shape == (5 * TRAIN, 3, 32, 32)
@@ -182,7 +269,7 @@ def test_small_cifar_round_trip(small_cifar):
 
 
 def test_a_shorter_test_file_warns_with_the_image_count(small_cifar):
-    path = small_cifar / cifar10.FOLDER / "test_batch.bin"
+    path = small_cifar / CIFAR10.folder / "test_batch.bin"
     path.write_bytes(cifar_records(TEST - 2, seed=5).tobytes())
     with pytest.warns(data.DataWarning, match=r"test_batch.bin: its sha1 .* holds 3 images, the published file 5"):
         loaded = data.load("cifar10", small_cifar)
@@ -192,7 +279,7 @@ def test_a_shorter_test_file_warns_with_the_image_count(small_cifar):
 
 
 def test_altered_pixels_warn(small_mnist):
-    path = small_mnist / "mnist" / mnist.FILES[0].name
+    path = small_mnist / "mnist" / IDX_NAMES[0]
     content = bytearray(gzip.decompress(path.read_bytes()))
     content[-1] ^= 1
     path.write_bytes(pack_gzip(bytes(content)))
@@ -203,7 +290,7 @@ def test_altered_pixels_warn(small_mnist):
 # --- missing files --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist", "mnist"])
 def test_missing_folder(name, tmp_path, monkeypatch):
     monkeypatch.setenv("EQUIBIT_DATA", str(tmp_path))
     with pytest.raises(FileError, match="is missing") as caught:
@@ -216,20 +303,20 @@ def test_missing_folder(name, tmp_path, monkeypatch):
 
 
 def test_missing_file(small_cifar):
-    (small_cifar / cifar10.FOLDER / "data_batch_3.bin").unlink()
+    (small_cifar / CIFAR10.folder / "data_batch_3.bin").unlink()
     with pytest.raises(FileError, match=r"data_batch_3.bin is missing"):
         data.load("cifar10", small_cifar)
     assert [result.present for result in data.check("cifar10", small_cifar)].count(False) == 1
 
 
 def test_missing_class_names(small_cifar):
-    (small_cifar / cifar10.FOLDER / cifar10.META).unlink()
+    (small_cifar / CIFAR10.folder / CIFAR10.names_file).unlink()
     with pytest.raises(FileError, match=r"batches.meta.txt is missing"):
         data.load("cifar10", small_cifar)
 
 
 def test_a_folder_in_place_of_a_file(small_cifar):
-    path = small_cifar / cifar10.FOLDER / "test_batch.bin"
+    path = small_cifar / CIFAR10.folder / "test_batch.bin"
     path.unlink()
     path.mkdir()
     with pytest.raises(FileError, match=r"cannot read .*test_batch.bin"):
@@ -238,8 +325,8 @@ def test_a_folder_in_place_of_a_file(small_cifar):
 
 # --- hostile files --------------------------------------------------------------------------------------
 
-IMAGES, LABELS = mnist.FILES[0].name, mnist.FILES[1].name
-TEST_IMAGES, TEST_LABELS = mnist.FILES[2].name, mnist.FILES[3].name
+IMAGES, LABELS = IDX_NAMES[0], IDX_NAMES[1]
+TEST_IMAGES, TEST_LABELS = IDX_NAMES[2], IDX_NAMES[3]
 
 
 def blank(count, rows=28):
@@ -320,15 +407,19 @@ HOSTILE_CIFAR = {
         "found 13 images, expected 12",
     ),
     "label 200": ("data_batch_1.bin", bad_label(), "label 200 in record 7, expected 0..9"),
-    "class names": (cifar10.META, b"cat\ndog\n", "found the class names cat, dog; expected airplane"),
-    "binary names": (cifar10.META, b"\xff\xfe\0", "found the class names"),
+    "class names": (
+        CIFAR10.names_file,
+        b"cat\ndog\n",
+        "found cat as class name 1, expected airplane",
+    ),
+    "binary names": (CIFAR10.names_file, b"\xff\xfe\0", "as class name 1, expected airplane"),
 }
 
 
 @pytest.mark.parametrize("case", HOSTILE_CIFAR)
 def test_hostile_cifar(case, small_cifar):
     name, content, message = HOSTILE_CIFAR[case]
-    (small_cifar / cifar10.FOLDER / name).write_bytes(content)
+    (small_cifar / CIFAR10.folder / name).write_bytes(content)
     with pytest.raises(FormatError, match=message) as caught:
         data.load("cifar10", small_cifar)
     assert name in str(caught.value)

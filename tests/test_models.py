@@ -1,40 +1,93 @@
+import math
+
 import pytest
 import torch
 from torch import nn
 
+import equibit as eb
 from equibit import models
 from equibit.errors import InputError
-from equibit.models import resnet
-from equibit.models.resnet import BirealBlock, ReluBlock
+from equibit.models import resnet, shallow, vgg, wide_resnet
 
 USUAL = {
     "conv2": (3, 32, 32),
+    "conv4": (3, 32, 32),
+    "conv6": (3, 32, 32),
+    "conv8": (3, 32, 32),
     "digits_net": (1, 8, 8),
     "lenet5": (1, 28, 28),
     "resnet18": (3, 32, 32),
+    "resnet20": (3, 32, 32),
+    "resnet34": (3, 32, 32),
+    "vgg_small": (3, 32, 32),
+    "wrn_20_10": (3, 32, 32),
+    "wrn_28_10": (3, 32, 32),
 }
-PARAMETERS = {
+PARAMETERS = {  # of the default options, for 10 classes
     "conv2": 4_300_992,
+    "conv4": 2_425_024,
+    "conv6": 2_261_184,
+    "conv8": 5_275_840,
     # 32*9 + 64*32*9 + 64*64*9 + 256*128, batch norms 2*(32+64+64+128), head 1290
     "digits_net": 288 + 18_432 + 36_864 + 32_768 + 576 + 1_290,
     # 32*25 + 64*32*25 + 1024*512, batch norms 2*(32+64+512), head 5130
     "lenet5": 800 + 51_200 + 524_288 + 1_216 + 5_130,
     "resnet18": 11_173_962,
+    "resnet20": 269_722 + 2 * 64,  # the published network, and a batch norm before the head
+    "resnet34": 21_282_122,
+    # 9 * (3*128 + 128*128 + 128*256 + 256*256 + 256*512 + 512*512), batch norms 4*(128+256+512), head 8192*10 + 10
+    "vgg_small": 9 * 508_288 + 3_584 + 81_930,
+    # 9 * (3*160 + 6*160*160 + 160*320 + 5*320*320 + 320*640 + 5*640*640), head 640*10; no batch norm has parameters
+    "wrn_20_10": 9 * (480 + 153_600 + 51_200 + 512_000 + 204_800 + 2_048_000) + 6_400,
+    # 9 * (3*16 + 16*160 + 7*160*160 + 160*320 + 7*320*320 + 320*640 + 7*640*640), shortcuts 16*160 + 160*320 + 320*640,
+    # batch norms 2 * (16 + 7*160 + 160 + 7*320 + 320 + 7*640 + 640), head 640*10 + 10
+    "wrn_28_10": 9 * (48 + 2_560 + 179_200 + 51_200 + 716_800 + 204_800 + 2_867_200) + 258_560 + 17_952 + 6_410,
 }
-MINIMUM = {"conv2": 2, "digits_net": 4, "lenet5": 16, "resnet18": 8}
+MINIMUM = {
+    "conv2": 2,
+    "conv4": 4,
+    "conv6": 8,
+    "conv8": 16,
+    "digits_net": 4,
+    "lenet5": 16,
+    "resnet18": 8,
+    "resnet20": 4,
+    "resnet34": 8,
+    "vgg_small": 8,
+    "wrn_20_10": 4,
+    "wrn_28_10": 4,
+}
+BLOCKS = ("relu", "hardtanh", "prelu", "bireal", "bireal_hardtanh", "bireal_prelu", "equal_bits")
+STEMS = ("cifar", "imagenet")
 VARIANTS = [
-    ("conv2", {}),
-    ("digits_net", {}),
-    ("lenet5", {}),
-    ("resnet18", {"block": "relu"}),
-    ("resnet18", {"block": "bireal"}),
+    *((name, {}) for name in USUAL if not name.startswith(("resnet", "vgg"))),
+    *(("vgg_small", {"block": block}) for block in BLOCKS[:3]),
+    *(("resnet20", {"block": block}) for block in BLOCKS),
+    *(
+        (name, {"block": block, "stem": stem})
+        for name in ("resnet18", "resnet34")
+        for block in BLOCKS
+        for stem in STEMS
+    ),
 ]
+BINARY_INPUT = [(name, options) for name, options in VARIANTS if options.get("block", "relu") != "relu"]
+
+
+def label(value):
+    return "-".join(value.values()) if isinstance(value, dict) else value
+
+
+every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=label)
 
 
 @pytest.fixture
 def narrow(monkeypatch):
-    """Residual networks of an eighth of the width, for tests of their structure."""
+    """Narrow networks, for tests of their structure."""
+    monkeypatch.setattr(shallow, "WIDTHS", (8, 16, 32, 64))
+    monkeypatch.setattr(shallow, "HIDDEN", 32)
     monkeypatch.setattr(resnet, "WIDTHS", (8, 16, 32, 64))
+    monkeypatch.setattr(vgg, "WIDTHS", (8, 8, 16, 16, 32, 32))
+    monkeypatch.setattr(wide_resnet, "WIDTHS", (8, 16, 32))
 
 
 def count(model):
@@ -47,26 +100,30 @@ def images(in_shape, batch=2):
 
 def test_every_model_is_covered_here():
     assert models.list() == sorted(USUAL) == sorted(PARAMETERS) == sorted(MINIMUM)
-    assert {name for name, _ in VARIANTS} == set(models.list())
     assert [entry.name for entry in models.entries()] == models.list()
+    assert PARAMETERS["wrn_28_10"] == 36_479_194  # as published
+    offered = sum(
+        len(entry.options.get("block", [""])) * len(set(entry.options.get("stem", ["cifar"])) - {"auto"})
+        for entry in models.entries()
+    )
+    assert len(VARIANTS) == offered == 46
+    assert {name for name, _ in VARIANTS} == set(USUAL)
+    assert len(BINARY_INPUT) == 32
 
 
-@pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_parameters_and_shape(name, options):
-    model = models.create(name, in_shape=USUAL[name], **options)
-    assert count(model) == PARAMETERS[name]
-    assert model(images(USUAL[name])).shape == (2, 10)
+@pytest.mark.parametrize("name", sorted(USUAL))
+def test_parameters_and_shape(name):
+    with torch.device("meta"):
+        model = models.create(name, in_shape=USUAL[name])
+        assert count(model) == PARAMETERS[name]
+        assert model(torch.empty(2, *USUAL[name])).shape == (2, 10)
 
 
-def test_defaults_are_cifar(narrow):
-    assert models.create("resnet18")(images((3, 32, 32))).shape == (2, 10)
-    assert isinstance(models.create("resnet18").stages[0][0], ReluBlock)
-
-
-@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@every_variant
 @pytest.mark.parametrize("size", [(0, 0), (1, 3), (5, 2), (7, 13)])
 def test_odd_shapes(name, options, size, narrow):
-    in_shape = (2, MINIMUM[name] + size[0], MINIMUM[name] + size[1])
+    least = 32 if options.get("stem") == "imagenet" else MINIMUM[name]
+    in_shape = (2, least + size[0], least + size[1])
     model = models.create(name, num_classes=3, in_shape=in_shape, **options)
     assert model(images(in_shape, batch=3)).shape == (3, 3)
 
@@ -80,7 +137,7 @@ def test_too_small(name, axis):
         models.create(name, in_shape=in_shape)
 
 
-@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@every_variant
 def test_gradient_reaches_every_parameter(name, options, narrow):
     torch.manual_seed(0)
     model = models.create(name, in_shape=USUAL[name], **options)
@@ -91,7 +148,7 @@ def test_gradient_reaches_every_parameter(name, options, narrow):
         assert parameter.grad.abs().max() > 0, key
 
 
-@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@every_variant
 def test_deterministic_under_a_seed(name, options, narrow):
     torch.manual_seed(3)
     first = models.create(name, in_shape=USUAL[name], **options).state_dict()
@@ -100,103 +157,125 @@ def test_deterministic_under_a_seed(name, options, narrow):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@every_variant
 def test_initial_logits_are_moderate(name, options, narrow):
     torch.manual_seed(0)
     model = models.create(name, in_shape=USUAL[name], **options)
     assert 0.1 < model(images(USUAL[name], 16)).std() < 10
 
 
-@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@every_variant
 def test_the_first_layer_is_a_convolution_and_the_last_the_head(name, options, narrow):
     model = models.create(name, in_shape=USUAL[name], **options)
     layers = [(key, module) for key, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert isinstance(layers[0][1], nn.Conv2d)
     assert layers[-1][0] == "head"
-    normalised = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    biased = any(isinstance(module, nn.BatchNorm2d) for module in model.modules()) and name != "wrn_20_10"
     for key, layer in layers[:-1]:
         assert layer.bias is None, key
-    assert (layers[-1][1].bias is not None) == normalised
+    assert (layers[-1][1].bias is not None) == biased
 
 
-def modules_before_convolutions(model, in_shape):
-    """For each convolution of the residual blocks, whether its input has a negative value."""
-    negative = {}
-
-    def record(name):
-        return lambda module, inputs: negative.__setitem__(name, bool((inputs[0] < 0).any()))
-
-    for name, module in model.stages.named_modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_pre_hook(record(name))
-    model(images(in_shape))
-    return negative
-
-
-@pytest.mark.parametrize(("stem", "size"), [("cifar", 32), ("imagenet", 64)])
-def test_no_relu_before_a_bireal_convolution(stem, size, narrow):
-    in_shape = (3, size, size)
+@pytest.mark.parametrize(("name", "options"), BINARY_INPUT, ids=label)
+def test_binary_activations_train(name, options, narrow):
     torch.manual_seed(0)
-    bireal = models.create("resnet18", in_shape=in_shape, block="bireal", stem=stem)
-    negative = modules_before_convolutions(bireal, in_shape)
-    assert len(negative) == 19
-    assert all(negative.values())
-    assert not any(isinstance(module, nn.ReLU) for module in bireal.modules())
-    ordinary = models.create("resnet18", in_shape=in_shape, block="relu", stem=stem)
-    assert not any(modules_before_convolutions(ordinary, in_shape).values())
+    model = models.create(name, in_shape=USUAL[name], **options)
+    report = eb.binarize_(model, "bi_half", activation="bireal", skip=eb.first_last_and_shortcuts)
+    optimizer = torch.optim.SGD(eb.param_groups(model, weight_decay=1e-4), lr=0.01)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    for step in range(2):
+        eb.advance(model, step / 2)
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(images(USUAL[name], 4)), torch.tensor([0, 1, 2, 3]))
+        assert torch.isfinite(loss)
+        loss.backward()
+        optimizer.step()
+    assert all(not torch.equal(before[key], value) for key, value in model.named_parameters())
+    assert not any("downsample" in layer for layer in report.binary)
 
 
-def test_blocks_follow_their_formula():
-    torch.manual_seed(0)
-    x = torch.randn(2, 8, 6, 6)
-    relu = ReluBlock(8, 16, 2).eval()
-    inner = relu.bn2(relu.conv2(torch.relu(relu.bn1(relu.conv1(x)))))
-    assert torch.equal(relu(x), torch.relu(inner + relu.downsample(x)))
-    bireal = BirealBlock(8, 16, 2).eval()
-    x1 = bireal.bn1(bireal.conv1(x)) + bireal.downsample(x)
-    assert torch.equal(bireal(x), bireal.bn2(bireal.conv2(x1)) + x1)
-    pooled = nn.functional.avg_pool2d(x, 2)
-    assert torch.equal(bireal.downsample(x), bireal.downsample.bn(bireal.downsample.conv(pooled)))
-    same = BirealBlock(8, 8, 1)
-    assert same.downsample(x) is x
+@pytest.mark.parametrize("name", ["resnet18", "resnet20", "resnet34", "vgg_small"])
+def test_binary_activations_after_a_relu_are_refused(name, narrow):
+    model = models.create(name)
+    eb.binarize_(model, "bi_half", activation="bireal")
+    with pytest.raises(InputError, match="no negative value"):
+        model(images(USUAL[name]))
 
 
-def test_shortcuts_are_named(narrow):
-    for block in ("relu", "bireal"):
-        model = models.create("resnet18", block=block)
-        ones = [name for name, module in model.named_modules() if getattr(module, "kernel_size", 0) == (1, 1)]
-        assert ones == [f"stages.{stage}.0.downsample.conv" for stage in (1, 2, 3)]
+@every_variant
+def test_summary_promises_the_bytes_of_the_packed_network(name, options, narrow):
+    in_shape = USUAL[name]
+    model = models.create(name, in_shape=in_shape, **options)
+    parameters = count(model)
+    report = eb.binarize_(model, "bi_half")
+    info = eb.summary(model, (1, *in_shape))
+    assert report.float[-1] == "head"
+    assert info.parameters == parameters
+    assert info.binary_parameters == sum(layer.weights for layer in report.layers if layer.method)
+    state = eb.pack(model).state_dict()
+    assert info.packed_bytes == sum(tensor.numel() * tensor.element_size() for tensor in state.values())
 
 
+@pytest.mark.slow  # an export takes seconds
 @pytest.mark.parametrize(
-    ("stem", "size", "kind"),
-    [("auto", 95, "cifar"), ("auto", 96, "imagenet"), ("cifar", 96, "cifar"), ("imagenet", 32, "imagenet")],
+    ("name", "options", "activation"),
+    [
+        ("conv8", {}, None),
+        ("resnet20", {"block": "relu"}, None),
+        ("resnet20", {"block": "equal_bits"}, "bireal"),
+        ("resnet18", {"block": "equal_bits", "stem": "imagenet"}, "bireal"),
+        ("vgg_small", {"block": "prelu"}, "bireal"),
+        ("wrn_20_10", {}, None),
+        ("wrn_28_10", {"norm": "plain"}, None),
+    ],
 )
-def test_stems(stem, size, kind, narrow):
-    model = models.create("resnet18", in_shape=(3, size, size), stem=stem)
-    assert model.stem.conv.kernel_size == ((3, 3) if kind == "cifar" else (7, 7))
-    side = model.stem(images((3, size, size), 1)).shape[2]
-    assert side == (size if kind == "cifar" else -(-size // 4))
+def test_export(name, options, activation, narrow, tmp_path):
+    in_shape = USUAL[name]
+    model = models.create(name, in_shape=in_shape, **options)
+    eb.binarize_(model, "bi_half", activation=activation)
+    model(images(in_shape, 8))  # batch norm statistics
+    eb.export_onnx(model.eval(), tmp_path / "m.onnx", images(in_shape))
+    assert eb.verify_onnx(model, tmp_path / "m.onnx", images(in_shape, 8)).ok
 
 
-def test_imagenet_stem_needs_larger_images():
-    with pytest.raises(InputError, match="resnet18 with the imagenet stem takes images of at least 32x32 pixels"):
-        models.create("resnet18", in_shape=(3, 31, 40), stem="imagenet")
+NORMED = sorted(entry.name for entry in models.entries() if "norm" in entry.options)
 
 
-def test_imagenet_resnet18_has_the_published_size():
-    model = models.create("resnet18", num_classes=1000, in_shape=(3, 224, 224))
-    assert count(model) == 11_689_512
+def test_every_network_with_batch_norm_has_the_option():
+    assert len(NORMED) == 8
+    assert not any(name.startswith("conv") for name in NORMED)
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_plain_batch_norm(name, narrow):
+    affine = models.create(name, in_shape=USUAL[name], norm="affine")
+    plain = models.create(name, in_shape=USUAL[name], norm="plain")
+    norms = [module for module in plain.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert all(module.weight is None and module.bias is None for module in norms)
+    assert count(affine) - count(plain) == 2 * sum(module.num_features for module in norms)
+    plain.load_state_dict({key: value for key, value in affine.state_dict().items() if key in plain.state_dict()})
+    # a new batch norm has scale 1 and offset 0, which change nothing
+    assert torch.equal(plain(images(USUAL[name])), affine(images(USUAL[name])))
+
+
+def test_wrn_20_10_starts_at_the_scale_of_binary_weights():
+    torch.manual_seed(0)
+    wide = models.create("wrn_20_10")
+    deviation = wide.stages[1][0].conv1.weight.std().item()  # of 460,800 draws: 1 % is ten standard errors
+    assert deviation == pytest.approx(math.sqrt(2 / (160 * 9)), rel=0.01)
 
 
 def test_wrong_names_options_and_values():
-    with pytest.raises(InputError, match=r"unknown model 'lenet'. Did you mean 'lenet5'\? Known: conv2, digits_net"):
+    with pytest.raises(InputError, match=r"unknown model 'lenet'. Did you mean 'lenet5'\? Known: conv2, conv4"):
         models.create("lenet")
     with pytest.raises(InputError, match=r"unknown option of resnet18 'blok'. Did you mean 'block'\?"):
         models.create("resnet18", blok="relu")
-    with pytest.raises(InputError, match=r"unknown option of lenet5 'block'. Known: none"):
+    with pytest.raises(InputError, match=r"unknown option of lenet5 'block'. Known: norm"):
         models.create("lenet5", in_shape=(1, 28, 28), block="relu")
-    with pytest.raises(InputError, match=r"unknown block of resnet18 'bi_real'. .* Known: bireal, relu"):
+    with pytest.raises(InputError, match=r"unknown option of conv4 'norm'. Known: none"):
+        models.create("conv4", norm="plain")
+    with pytest.raises(InputError, match=r"unknown block of resnet18 'bi_real'. .* Known: bireal, bireal_hardtanh"):
         models.create("resnet18", block="bi_real")
     with pytest.raises(InputError, match=r"unknown stem of resnet18 None"):
         models.create("resnet18", stem=None)

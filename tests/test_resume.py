@@ -55,8 +55,9 @@ def die_at(operation):
 
 def run(out, method, epochs, images, operation):
     n = int(images)
-    small = dataclasses.replace(digits, train_images=digits.train_images[:n], train_labels=digits.train_labels[:n])
-    data.load = lambda name: small
+    train = data.TensorSplit(digits.train_images[:n], digits.train_labels[:n])
+    small = dataclasses.replace(digits, train=train)
+    data.load = lambda name, **options: small
     recipe = recipes.load(f"digits-digits_net-{method}")
     recipe = recipes.override(recipe, {"train.epochs": epochs, "data.batch_size": 128})
     die_at(int(operation))

@@ -17,8 +17,8 @@ ROW_KEYS = [
     "bit_entropy", "flip_rate", "seconds",
 ]  # fmt: skip
 SUMMARY_KEYS = [
-    "recipe", "method", "final_accuracy", "best_accuracy", "best_epoch", "test_n", "epochs", "seed",
-    "seconds", "parameters", "binary_parameters", "packed_bytes", "hardware", "versions", "commit",
+    "recipe", "method", "final_accuracy", "best_accuracy", "best_epoch", "test_n", "skipped_images", "epochs",
+    "seed", "seconds", "parameters", "binary_parameters", "packed_bytes", "hardware", "versions", "commit",
 ]  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def test_every_image_is_counted(batch_size):
     images[:3, 0, 0, 0] = 255
     labels = torch.tensor([1, 1, 1, 0, 0, 0, 1])  # the last one, alone in its batch of 1, is wrong
     model = Threshold()
-    result = training.evaluate(model, images, labels, (0.5,), (0.5,), batch_size=batch_size)
+    result = training.evaluate(model, data.TensorSplit(images, labels), (0.5,), (0.5,), batch_size=batch_size)
     assert (result.n, result.accuracy) == (7, 6 / 7)
     right, wrong = math.log1p(math.exp(-2)), math.log1p(math.exp(2))
     assert result.loss == pytest.approx((6 * right + wrong) / 7)
@@ -213,8 +213,9 @@ def test_every_image_is_counted(batch_size):
 
 
 def test_evaluation_of_nothing():
+    nothing = data.TensorSplit(torch.zeros(0, 1, 2, 2, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
     with pytest.raises(InputError, match="0 images"):
-        training.evaluate(Threshold(), torch.zeros(0, 1, 2, 2, dtype=torch.uint8), torch.zeros(0), (0,), (1,))
+        training.evaluate(Threshold(), nothing, (0,), (1,))
 
 
 # --- reading a run back ---------------------------------------------------------------------------
@@ -224,10 +225,7 @@ def test_evaluation_of_nothing():
 def test_a_run_read_back_scores_what_it_says(finished, which):
     _, out, summary, rows = finished
     run = training.load_run(out, which)
-    images = data.load("digits")
-    result = training.evaluate(
-        run.model, images.test_images, images.test_labels, run.recipe.data.mean, run.recipe.data.std
-    )
+    result = training.evaluate(run.model, data.load("digits").test, run.recipe.data.mean, run.recipe.data.std)
     assert result.accuracy == summary[f"{which}_accuracy"]
     assert (run.summary, run.metrics) == (summary, rows)
     assert not run.model.training

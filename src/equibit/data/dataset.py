@@ -1,39 +1,145 @@
-"""What a loaded data set is: images and labels as tensors, plus what a network needs to know about them."""
+"""What a loaded data set is: two halves that give batches, plus what a network needs to know about them."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, Self
 
+import torch
 from torch import Tensor
+
+from equibit.data.augment import augment as augmented
+from equibit.errors import InputError
+
+
+class Split(Protocol):
+    """One half of a data set: images that may lie in memory or in files, in a fixed order."""
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 (N,), on the CPU; 0..classes-1."""
+
+    @property
+    def skipped(self) -> list[str]:
+        """The files left out so far because they could not be read, each once; of no other images."""
+
+    def __len__(self) -> int:
+        """The number of images, N."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same images, whose batches are given on `device`."""
+
+    def batches(
+        self, indices: Sequence[Tensor], *, augment: str = "none", seed: int = 0, part: slice = slice(None)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images and labels that each index tensor names, one batch at a time.
+
+        Args:
+            indices: int64 (B,) each, of 0..N-1.
+            augment: a kind of `equibit.data.kinds()` that fits these images; "none" for evaluation.
+            seed: of the augmentation; one seed gives the same batches however often it is used.
+            part: the rows of every batch that are wanted, the same as they are in the whole batch.
+
+        Yields:
+            uint8 images (B, C, H, W) and int64 labels (B,), both on the device. Where files are skipped a batch
+            is smaller, and left out if nothing of it remains.
+
+        Raises:
+            InputError: `augment` is unknown or does not fit these images.
+            FormatError: an image cannot be read and is not to be skipped.
+        """
+
+
+class TensorSplit:
+    """A split that is whole in memory, as tensors on one device.
+
+    Args:
+        images: uint8 (N, C, H, W), 0..255.
+        labels: int64 (N,).
+
+    Raises:
+        InputError: there are not as many labels as images.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        if len(images) != len(labels):
+            raise InputError(f"{len(images)} images with {len(labels)} labels; every image needs one label.")
+        self.images = images
+        self.labels = labels.cpu()
+        self.skipped: list[str] = []
+        self._targets = labels.to(images.device)
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.images)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same images, moved once; see `Split.to`."""
+        return type(self)(self.images.to(device), self.labels)
+
+    def batches(
+        self, indices: Sequence[Tensor], *, augment: str = "none", seed: int = 0, part: slice = slice(None)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Gathered and augmented on the device, all batches from one generator; see `Split.batches`."""
+        device = self.images.device
+        generator = torch.Generator(device).manual_seed(seed)
+        for index in indices:
+            index = index.to(device)
+            yield augmented(self.images[index], augment, generator)[part], self._targets[index][part]
+
+
+def sequential(count: int, batch_size: int) -> list[Tensor]:
+    """The indices 0..count-1 in order, cut into batches; the last one may be smaller."""
+    return list(torch.split(torch.arange(count), batch_size))
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """An image-classification data set, whole, in memory.
+    """An image-classification data set.
 
     Attributes:
         name: the registry name, for example "mnist".
-        train_images: uint8 (N, C, H, W), 0..255.
-        train_labels: int64 (N,), 0..len(classes)-1.
-        test_images: uint8 (M, C, H, W).
-        test_labels: int64 (M,).
+        train: the training images and labels.
+        test: the test images and labels.
         classes: one name per label.
         mean: per channel, of training pixels scaled to [0, 1].
         std: per channel, of training pixels scaled to [0, 1].
+        in_shape: (channels, height, width) of an image.
     """
 
     name: str
-    train_images: Tensor = field(repr=False)
-    train_labels: Tensor = field(repr=False)
-    test_images: Tensor = field(repr=False)
-    test_labels: Tensor = field(repr=False)
+    train: Split = field(repr=False)
+    test: Split = field(repr=False)
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    in_shape: tuple[int, int, int]
 
     @property
-    def in_shape(self) -> tuple[int, int, int]:
-        """Shape of one image: (channels, height, width)."""
-        channels, height, width = self.train_images.shape[1:]
-        return (channels, height, width)
+    def train_images(self) -> Tensor:
+        """uint8 (N, C, H, W), of a data set in memory."""
+        return self._images(self.train)
+
+    @property
+    def train_labels(self) -> Tensor:
+        """int64 (N,)."""
+        return self.train.labels
+
+    @property
+    def test_images(self) -> Tensor:
+        """uint8 (M, C, H, W), of a data set in memory."""
+        return self._images(self.test)
+
+    @property
+    def test_labels(self) -> Tensor:
+        """int64 (M,)."""
+        return self.test.labels
+
+    def _images(self, split: Split) -> Tensor:
+        if not isinstance(split, TensorSplit):
+            raise InputError(
+                f"the images of {self.name} are read in batches and are never all in memory; use `batches`."
+            )
+        return split.images
 
 
 @dataclass(frozen=True)

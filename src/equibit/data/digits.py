@@ -16,12 +16,13 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from equibit.data.dataset import Dataset, DataWarning, FileCheck
+from equibit.data.dataset import Dataset, DataWarning, FileCheck, TensorSplit
 
 NAME = "digits"
 TITLE = "digits: handwritten digits embedded in scikit-learn, 1,437 + 360 images, 1x8x8"
 CLASSES = tuple("0123456789")
 MEAN, STD = (0.3054,), (0.3760,)
+IN_SHAPE = (1, 8, 8)
 TEST_IMAGES = 360
 SPLIT_SEED = 0
 RECORDS = 1797
@@ -48,8 +49,8 @@ def load(root: Path) -> Dataset:
         warnings.warn(_message(False, len(images)), DataWarning, stacklevel=2)
     scaled = ((images.astype(np.int64) * 255 + _FULL_SCALE // 2) // _FULL_SCALE).astype(np.uint8)
     pixels, targets = torch.from_numpy(scaled[:, None]), torch.from_numpy(labels.astype(np.int64))
-    train, test = _split(labels)
-    return Dataset(NAME, pixels[train], targets[train], pixels[test], targets[test], CLASSES, MEAN, STD)
+    train, test = (TensorSplit(pixels[index], targets[index]) for index in _split(labels))
+    return Dataset(NAME, train, test, CLASSES, MEAN, STD, IN_SHAPE)
 
 
 def _split(labels: Bytes) -> tuple[torch.Tensor, torch.Tensor]:

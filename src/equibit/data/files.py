@@ -36,13 +36,14 @@ class PublishedFile:
     """One file as its authors published it.
 
     Attributes:
-        name: the file name; one that ends in .gz may also lie there unpacked, without that ending.
+        name: the file name; one that ends in .gz may also lie there unpacked, without that ending, if `unpacked` is
+            known.
         records: images (or labels) in the published file.
         training: the file must hold exactly `records`; a test file may hold any whole number of them.
         algorithm: "md5" or "sha1", whichever was published.
         checksum: of the file, in hexadecimal.
         parse: turns the (unpacked) content into an array with one record per row; raises FormatError.
-        unpacked: for a .gz file, the checksum of its unpacked content.
+        unpacked: for a .gz file, the checksum of its unpacked content; None if it is not known.
         unit: what a record is, for messages.
     """
 
@@ -66,10 +67,13 @@ class Records:
 
 
 def locate(folder: Path, file: PublishedFile) -> Path:
-    """The path of `file` below `folder`: the published name, or the unpacked one if only that is there."""
+    """The path of `file` below `folder`: the published name, or the unpacked one if only that is there.
+
+    Unpacked files count only where their checksum is known: others could not be compared with the published ones.
+    """
     path = folder / file.name
     plain = folder / file.name.removesuffix(".gz")
-    return plain if plain.exists() and not path.exists() else path
+    return plain if file.unpacked is not None and plain.exists() and not path.exists() else path
 
 
 def read_bytes(path: Path, dataset: str) -> bytes:

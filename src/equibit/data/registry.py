@@ -1,13 +1,16 @@
 """The table of data sets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equibit.data import cifar10, digits, files, mnist
+from equibit.data import cifar, digits, files, imagefolder, mnist
+from equibit.data.augment import FILE_KINDS, TENSOR_KINDS
+from equibit.data.cifar import Cifar
 from equibit.data.dataset import Dataset, FileCheck
-from equibit.errors import unknown
+from equibit.data.mnist import Mnist
+from equibit.errors import InputError, unknown
 
 
 @dataclass(frozen=True)
@@ -17,26 +20,59 @@ class DataEntry:
     Attributes:
         name: the key.
         title: one line for people.
-        classes: one name per label.
-        in_shape: (channels, height, width) of an image.
+        classes: one name per label; none if the folder decides, see `equibit.data.classes`.
+        in_shape: (channels, height, width) of an image before any option, see `equibit.data.in_shape`.
         load: from the folder that holds the data sets.
         check: compares the files below that folder with the published ones.
         fetch: downloads to that folder; takes `base_url` and `progress`.
+        augments: the kinds of augmentation that fit its images.
+        options: what `load` takes beyond the folder.
     """
 
     name: str
     title: str
     classes: tuple[str, ...]
     in_shape: tuple[int, int, int]
-    load: Callable[[Path], Dataset]
+    load: Callable[..., Dataset]
     check: Callable[[Path], list[FileCheck]]
     fetch: Callable[..., list[Path]]
+    augments: tuple[str, ...] = TENSOR_KINDS
+    options: tuple[str, ...] = ()
+
+    def require_options(self, given: Iterable[str]) -> None:
+        """Raise an InputError unless every option in `given` is one of the data set's."""
+        for option in given:
+            if option not in self.options:
+                known = ", ".join(self.options) or "none"
+                raise InputError(
+                    f"data.{option} is set, but {self.name} has no option {option!r}; its options: {known}."
+                )
+
+
+def published(source: Cifar | Mnist) -> DataEntry:
+    """The entry of a data set that lies in published files."""
+    return DataEntry(
+        source.name, source.title, source.classes, source.in_shape, source.load, source.check, source.fetch
+    )
 
 
 _TABLE = (
-    DataEntry(cifar10.NAME, cifar10.TITLE, cifar10.CLASSES, (3, 32, 32), cifar10.load, cifar10.check, cifar10.fetch),
-    DataEntry(digits.NAME, digits.TITLE, digits.CLASSES, (1, 8, 8), digits.load, digits.check, digits.fetch),
-    DataEntry(mnist.NAME, mnist.TITLE, mnist.CLASSES, (1, 28, 28), mnist.load, mnist.check, mnist.fetch),
+    published(cifar.CIFAR10),
+    published(cifar.CIFAR100),
+    DataEntry(digits.NAME, digits.TITLE, digits.CLASSES, digits.IN_SHAPE, digits.load, digits.check, digits.fetch),
+    published(mnist.FASHION_MNIST),
+    DataEntry(
+        imagefolder.NAME,
+        imagefolder.TITLE,
+        classes=(),
+        in_shape=imagefolder.IN_SHAPE,
+        load=imagefolder.load,
+        check=imagefolder.check,
+        fetch=imagefolder.fetch,
+        augments=FILE_KINDS,
+        options=imagefolder.OPTIONS,
+    ),
+    published(mnist.MNIST),
 )
 
 
@@ -62,23 +98,41 @@ def entry(name: str) -> DataEntry:
     raise unknown("data set", name, names())
 
 
-def load(name: str, root: Path | str | None = None) -> Dataset:
-    """Load a data set whole into memory.
+def load(name: str, root: Path | str | None = None, **options: Any) -> Dataset:
+    """Load a data set: whole into memory, or, for an imagefolder, the list of its files.
 
     Args:
         name: one of `names()`.
         root: the folder that holds the data sets; None for `files.root()`, that is `EQUIBIT_DATA` or the
             cache.
+        **options: those of the data set, for example `size`; see its entry's `options`.
 
     Raises:
-        InputError: unknown name.
+        InputError: unknown name, or an option that the data set does not have.
         FileError: a file is missing; says how to get it.
         FormatError: a file is damaged, or a training file is not whole.
 
     Warns:
         DataWarning: a file differs from the published one; says how many images it holds.
     """
-    return entry(name).load(_folder(root))
+    known = entry(name)
+    known.require_options(options)
+    return known.load(_folder(root), **options)
+
+
+def classes(name: str, root: Path | str | None = None, **options: Any) -> tuple[str, ...]:
+    """One name per label; only for an imagefolder anything is read. Arguments and errors are those of `load`."""
+    return entry(name).classes or load(name, root, **options).classes
+
+
+def in_shape(name: str, **options: Any) -> tuple[int, int, int]:
+    """(channels, height, width) of an image of a data set under its options, without loading it.
+
+    Raises:
+        InputError: unknown name.
+    """
+    channels, height, width = entry(name).in_shape
+    return (channels, options.get("size", height), options.get("size", width))
 
 
 def check(name: str, root: Path | str | None = None) -> list[FileCheck]:

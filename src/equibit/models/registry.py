@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import nn
 
 from equibit.errors import InputError, unknown
-from equibit.models.conv2 import conv2
+from equibit.models import vgg
 from equibit.models.digits_net import digits_net
 from equibit.models.lenet5 import lenet5
-from equibit.models.resnet import BLOCKS, STEMS, resnet18
+from equibit.models.norms import NORMS, make_plain_
+from equibit.models.resnet import BLOCKS, STEMS, resnet, resnet20
+from equibit.models.shallow import shallow
 from equibit.models.shapes import image_shape
+from equibit.models.wide_resnet import wrn_20_10, wrn_28_10
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class ModelEntry:
     Attributes:
         name: the key.
         title: one line for people.
-        build: called with num_classes, in_shape and every option by name.
+        build: called with num_classes, in_shape and every option but `norm` by name.
         options: the allowed values of each option, the default first.
     """
 
@@ -30,16 +34,49 @@ class ModelEntry:
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+_NORM = {"norm": NORMS}
+_RESIDUAL = {"block": tuple(BLOCKS), "stem": STEMS, **_NORM}
+
 _TABLE = (
-    ModelEntry("conv2", "Conv-2 for CIFAR-10: two convolutions, three linear layers, no batch norm", conv2),
-    ModelEntry("digits_net", "small network for the 8x8 digits: three convolutions, batch norm", digits_net),
-    ModelEntry("lenet5", "LeNet-5 for MNIST, 32C5-MP2-64C5-MP2-512, batch norm", lenet5),
+    ModelEntry(
+        "conv2", "Conv-2 for CIFAR-10: two convolutions, three linear layers, no batch norm", partial(shallow, depth=2)
+    ),
+    ModelEntry("conv4", "Conv-4 for CIFAR-10: as conv2, with four convolutions", partial(shallow, depth=4)),
+    ModelEntry("conv6", "Conv-6 for CIFAR-10: as conv2, with six convolutions", partial(shallow, depth=6)),
+    ModelEntry("conv8", "Conv-8 for CIFAR-10: as conv2, with eight convolutions", partial(shallow, depth=8)),
+    ModelEntry("digits_net", "small network for the 8x8 digits: three convolutions, batch norm", digits_net, _NORM),
+    ModelEntry("lenet5", "LeNet-5 for MNIST, 32C5-MP2-64C5-MP2-512, batch norm", lenet5, _NORM),
     ModelEntry(
         "resnet18",
-        "ResNet-18 for CIFAR and ImageNet; block bireal for binary activations",
-        resnet18,
-        {"block": tuple(BLOCKS), "stem": STEMS},
+        "ResNet-18 for CIFAR and ImageNet; every block but relu takes binary activations",
+        partial(resnet, name="resnet18"),
+        _RESIDUAL,
     ),
+    ModelEntry(
+        "resnet20",
+        "ResNet-20 for CIFAR, widths 16-32-64; every block but relu takes binary activations",
+        resnet20,
+        {"block": tuple(BLOCKS), **_NORM},
+    ),
+    ModelEntry(
+        "resnet34",
+        "ResNet-34 for CIFAR and ImageNet; every block but relu takes binary activations",
+        partial(resnet, name="resnet34"),
+        _RESIDUAL,
+    ),
+    ModelEntry(
+        "vgg_small",
+        "VGG-Small for CIFAR: six convolutions, batch norm; every block but relu takes binary activations",
+        vgg.vgg_small,
+        {"block": vgg.BLOCKS, **_NORM},
+    ),
+    ModelEntry(
+        "wrn_20_10",
+        "McDonnell's wide ResNet for 1-bit weights: 18 convolutions in the blocks, no linear layer",
+        wrn_20_10,
+        {"norm": tuple(reversed(NORMS))},
+    ),
+    ModelEntry("wrn_28_10", "wide ResNet, depth 28, ten times the width, for CIFAR", wrn_28_10, _NORM),
 )
 
 
@@ -60,7 +97,8 @@ def create(name: str, num_classes: int = 10, in_shape: Sequence[int] = (3, 32, 3
         name: one of `names()`.
         num_classes: the number of logits.
         in_shape: (channels, height, width) of an image.
-        **options: of that network, see `entries()`; resnet18 takes `block` and `stem`.
+        **options: of that network, see `entries()`. `block` and `stem` as the family describes them; `norm` is
+            "affine" or "plain", a batch norm that learns neither scale nor offset.
 
     Returns:
         A module from float (B, *in_shape) to logits (B, num_classes), its last layer named `head`.
@@ -71,7 +109,12 @@ def create(name: str, num_classes: int = 10, in_shape: Sequence[int] = (3, 32, 3
     entry = _entry(name)
     if type(num_classes) is not int or num_classes < 1:
         raise InputError(f"num_classes={num_classes!r}: expected a positive integer.")
-    return entry.build(num_classes, image_shape(in_shape), **_complete(entry, options))
+    chosen = _complete(entry, options)
+    norm = chosen.pop("norm", "affine")
+    model = entry.build(num_classes, image_shape(in_shape), **chosen)
+    if norm == "plain":
+        make_plain_(model)
+    return model
 
 
 def _entry(name: str) -> ModelEntry:

@@ -1,164 +1,228 @@
 """Residual networks: ordinary blocks, and blocks with a skip round every convolution for binary activations.
 
-Sources: K. He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385; Z. Liu et al.,
-"Bi-Real Net: Enhancing the Performance of 1-bit CNNs", arXiv:1808.00278.
+`BLOCKS` has one line for each kind: its skips, activation and shortcut, what stands at the end of the stem and before
+the classifier, and its paper. A binary activation must not follow a ReLU, as its sign would be the constant +1; no kind
+but `relu` has one.
+
+Sources: K. He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385; Z. Liu et al., "Bi-Real Net",
+arXiv:1808.00278; H. Qin et al., "Forward and Backward Information Retention for Accurate Binary Neural Networks"
+(IR-Net), arXiv:1909.10788; M. Lin et al., "SiMaN", arXiv:2102.07981; Y. Li et al., "Equal Bits", arXiv:2112.03406.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from equibit.models.initial import he_normal_
+from equibit.models.parts import ACTIVATIONS, average_pool, conv1x1, conv3x3, stages, zero_channels
 from equibit.models.shapes import Shape, require_size
 
 WIDTHS = (64, 128, 256, 512)
+NARROW = (16, 32, 64)  # of ResNet-20
+DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 CIFAR_BELOW = 96  # pixels: smaller images get the stem that keeps their size
 MINIMUM = {"cifar": 8, "imagenet": 32}  # pixels: the stages halve three times, the imagenet stem twice
+MINIMUM_20 = 4  # pixels: three stages halve twice
+
+Shortcut = Callable[[int, int, int], nn.Module]  # input channels, output channels, stride
 
 
-def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+def projected(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """1x1 convolution with the stride, then batch norm (option B of He et al.)."""
+    return nn.Sequential(OrderedDict(conv=conv1x1(inputs, outputs, stride), bn=nn.BatchNorm2d(outputs)))
 
 
-def _conv1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+def pooled_projected(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """Average pooling, 1x1 convolution, batch norm (Bi-Real Net)."""
+    return nn.Sequential(
+        OrderedDict(pool=average_pool(stride), conv=conv1x1(inputs, outputs), bn=nn.BatchNorm2d(outputs))
+    )
 
 
-class ReluBlock(nn.Module):
-    """conv - BN - ReLU - conv - BN, plus the shortcut, then ReLU; one skip per two convolutions.
+def projected_pooled(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """1x1 convolution, batch norm, average pooling (Equal Bits on ImageNet)."""
+    return nn.Sequential(
+        OrderedDict(conv=conv1x1(inputs, outputs), bn=nn.BatchNorm2d(outputs), pool=average_pool(stride))
+    )
 
-    Where the shape changes, the shortcut `downsample` is a 1x1 convolution with the stride, then batch norm
-    (option B of the source).
-    """
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+def padded(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """Every `stride`-th pixel and channels of zeros: no parameters (option A of He et al.)."""
+    return nn.Sequential(OrderedDict(sample=nn.AvgPool2d(1, stride), pad=zero_channels(outputs - inputs)))
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions with batch norm, the first with the stride, and the shortcut `downsample`."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
-        self.conv1 = _conv3x3(inputs, outputs, stride)
+        self.conv1 = conv3x3(inputs, outputs, stride)
         self.bn1 = nn.BatchNorm2d(outputs)
-        self.relu1 = nn.ReLU()
-        self.conv2 = _conv3x3(outputs, outputs)
+        self.conv2 = conv3x3(outputs, outputs)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(
-                OrderedDict(conv=_conv1x1(inputs, outputs, stride), bn=nn.BatchNorm2d(outputs))
-            )
-        self.relu2 = nn.ReLU()
+        changes = stride != 1 or inputs != outputs
+        self.downsample = shortcut(inputs, outputs, stride) if changes else nn.Identity()
+
+
+class OneSkipBlock(_Block):
+    """x1 = f(BN(conv(x))); f(BN(conv(x1)) + shortcut(x)): one skip round both convolutions, f the activation."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut, activation: str) -> None:
+        super().__init__(inputs, outputs, stride, shortcut)
+        self.act1 = ACTIVATIONS[activation](outputs)
+        self.act2 = ACTIVATIONS[activation](outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, ceil(H / stride), ceil(W / stride))."""
-        out = self.relu1(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out)) + self.downsample(x)
-        activated: Tensor = self.relu2(out)
-        return activated
+        x1 = self.act1(self.bn1(self.conv1(x)))
+        x2: Tensor = self.act2(self.bn2(self.conv2(x1)) + self.downsample(x))
+        return x2
 
 
-class BirealBlock(nn.Module):
-    """x1 = BN(conv(x)) + shortcut(x); x2 = BN(conv(x1)) + x1: a skip round every convolution, no activation.
+class TwoSkipBlock(OneSkipBlock):
+    """x1 = f(BN(conv(x)) + shortcut(x)); f(BN(conv(x1)) + x1): a skip round every convolution.
 
-    Without a binary activation before each convolution the block is linear in x: it is made to be binarised
-    with `activation="bireal"` or another. No ReLU stands before a convolution, as its sign would be the
-    constant +1. Where the shape changes, the shortcut `downsample` is 2x2 average pooling, a 1x1
-    convolution and batch norm; an odd row or column at the border is averaged over the pixels there are.
+    Without an activation, and without a binary one before each convolution, the block is linear in x.
     """
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = _conv3x3(inputs, outputs, stride)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = _conv3x3(outputs, outputs)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(
-                OrderedDict(
-                    pool=nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False),
-                    conv=_conv1x1(inputs, outputs),
-                    bn=nn.BatchNorm2d(outputs),
-                )
-            )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, ceil(H / stride), ceil(W / stride))."""
-        x1 = self.bn1(self.conv1(x)) + self.downsample(x)
-        x2: Tensor = self.bn2(self.conv2(x1)) + x1
+        x1 = self.act1(self.bn1(self.conv1(x)) + self.downsample(x))
+        x2: Tensor = self.act2(self.bn2(self.conv2(x1)) + x1)
+        return x2
+
+
+class EqualBitsBlock(_Block):
+    """x1 = BN(f(conv(x))) + shortcut(x); BN(f(conv(x1))) + x1: a skip round every convolution.
+
+    One activation f stands before both batch norms: its slopes are shared. Nothing follows the additions.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut, activation: str) -> None:
+        super().__init__(inputs, outputs, stride, shortcut)
+        self.act = ACTIVATIONS[activation](outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, ceil(H / stride), ceil(W / stride))."""
+        x1 = self.bn1(self.act(self.conv1(x))) + self.downsample(x)
+        x2: Tensor = self.bn2(self.act(self.conv2(x1))) + x1
         return x2
 
 
 @dataclass(frozen=True)
 class BlockKind:
-    """A residual block, and whether the stem before the first one ends in a ReLU."""
+    """A kind of residual network.
 
-    build: Callable[[int, int, int], nn.Module]
-    stem_relu: bool
+    Attributes:
+        block: where the skips are.
+        activation: of the blocks, a key of `ACTIVATIONS`.
+        shortcut: where the shape changes.
+        stem: activation of the stem.
+        neck: activation after a batch norm before the classifier; None for neither.
+        stem_norm_last: whether the stem's activation stands before its batch norm.
+    """
+
+    block: type[OneSkipBlock] | type[EqualBitsBlock]
+    activation: str
+    shortcut: Shortcut
+    stem: str
+    neck: str | None = None
+    stem_norm_last: bool = False
+
+    def build(self, inputs: int, outputs: int, stride: int) -> nn.Module:
+        """One block."""
+        return self.block(inputs, outputs, stride, self.shortcut, self.activation)
 
 
-BLOCKS = {"relu": BlockKind(ReluBlock, stem_relu=True), "bireal": BlockKind(BirealBlock, stem_relu=False)}
+BLOCKS = {
+    "relu": BlockKind(OneSkipBlock, "relu", projected, stem="relu"),  # He et al.
+    "hardtanh": BlockKind(OneSkipBlock, "hardtanh", projected, stem="none", neck="none"),  # SiMaN, IR-Net: CIFAR
+    "prelu": BlockKind(OneSkipBlock, "prelu", projected, stem="prelu"),  # the first with another activation
+    "bireal": BlockKind(TwoSkipBlock, "none", pooled_projected, stem="none"),  # Bi-Real Net
+    "bireal_hardtanh": BlockKind(TwoSkipBlock, "hardtanh", projected, stem="hardtanh", neck="none"),  # IR-Net
+    "bireal_prelu": BlockKind(TwoSkipBlock, "prelu", projected, stem="prelu", neck="none"),  # SiMaN
+    "equal_bits": BlockKind(EqualBitsBlock, "prelu", projected, stem="prelu"),  # Equal Bits
+}
+EQUAL_BITS_IMAGENET = replace(BLOCKS["equal_bits"], shortcut=projected_pooled, stem_norm_last=True)
 STEMS = ("auto", "cifar", "imagenet")
 
 
-def _stem(kind: str, channels: int, width: int, relu: bool) -> nn.Sequential:
+def _stem(stem: str, kind: BlockKind, channels: int, width: int) -> nn.Sequential:
     """cifar: 3x3, stride 1. imagenet: 7x7, stride 2, and 3x3 max pooling, stride 2."""
-    layers: dict[str, nn.Module] = {
-        "conv": _conv3x3(channels, width)
-        if kind == "cifar"
-        else nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False),
-        "bn": nn.BatchNorm2d(width),
-    }
-    if relu:
-        layers["relu"] = nn.ReLU()
-    if kind == "imagenet":
+    large = stem == "imagenet"
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        conv=nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False) if large else conv3x3(channels, width),
+        bn=nn.BatchNorm2d(width),
+        act=ACTIVATIONS[kind.stem](width),
+    )
+    if kind.stem_norm_last:
+        layers.move_to_end("bn")
+    if large:
         layers["pool"] = nn.MaxPool2d(3, stride=2, padding=1)
+    return nn.Sequential(layers)
+
+
+def _residual(
+    kind: BlockKind, stem: str, channels: int, widths: tuple[int, ...], depths: tuple[int, ...], num_classes: int
+) -> nn.Sequential:
+    """Stem, stages of blocks, global average pooling, neck, linear `head`."""
+    layers: dict[str, nn.Module] = {
+        "stem": _stem(stem, kind, channels, widths[0]),
+        "stages": stages(kind.build, widths[0], widths, depths),
+        "pool": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+    }
+    if kind.neck is not None:
+        layers |= {"bn": nn.BatchNorm1d(widths[-1]), "act": ACTIVATIONS[kind.neck](widths[-1])}
+    layers["head"] = nn.Linear(widths[-1], num_classes)
     return nn.Sequential(OrderedDict(layers))
 
 
-class ResNet(nn.Module):
-    """Stem, four stages of blocks (stride 1, 2, 2, 2), global average pooling, linear `head`."""
-
-    def __init__(self, depths: tuple[int, ...], num_classes: int, channels: int, block: str, stem: str) -> None:
-        super().__init__()
-        kind = BLOCKS[block]
-        self.stem = _stem(stem, channels, WIDTHS[0], kind.stem_relu)
-        stages: list[nn.Module] = []
-        inputs = WIDTHS[0]
-        for index, (outputs, depth) in enumerate(zip(WIDTHS, depths, strict=True)):
-            strides = [1 if index == 0 else 2, *[1] * (depth - 1)]
-            sizes = [inputs, *[outputs] * (depth - 1)]
-            stages.append(
-                nn.Sequential(*(kind.build(size, outputs, step) for size, step in zip(sizes, strides, strict=True)))
-            )
-            inputs = outputs
-        self.stages = nn.Sequential(*stages)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.flatten = nn.Flatten()
-        self.head = nn.Linear(inputs, num_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, num_classes)."""
-        features = self.stages(self.stem(images))
-        logits: Tensor = self.head(self.flatten(self.pool(features)))
-        return logits
-
-
-def resnet18(num_classes: int, in_shape: Shape, block: str, stem: str) -> ResNet:
-    """ResNet-18: four stages of two blocks, widths 64, 128, 256, 512.
+def resnet(num_classes: int, in_shape: Shape, block: str, stem: str, *, name: str) -> nn.Sequential:
+    """ResNet-18 and ResNet-34: four stages, widths 64, 128, 256, 512, two or 3, 4, 6, 3 blocks.
 
     Args:
         num_classes: outputs.
         in_shape: (channels, height, width); the network also takes other sizes of the same channels.
-        block: "relu" (the ordinary one; 11,173,962 parameters with the cifar stem, 3 channels and 10
-            classes) or "bireal" (for binary activations; as many).
-        stem: "cifar" (3x3, keeps the size), "imagenet" (7x7 and pooling, a quarter of the size), or "auto":
-            cifar for images below 96 pixels.
+        block: a key of `BLOCKS`; "relu" is the ordinary one (ResNet-18 and -34 have 11,173,962 and 21,282,122
+            parameters with the cifar stem, 3 channels and 10 classes), the others are made for binary activations.
+        stem: "cifar" (3x3, keeps the size), "imagenet" (7x7 and pooling, a quarter of the size), or "auto": cifar for
+            images below 96 pixels.
+        name: a key of `DEPTHS`.
 
-    Convolutions are He-normal (fan_out), `head` He-normal (fan_in).
+    Equal Bits orders its ImageNet network in another way: PReLU before the stem's batch norm, and shortcuts that
+    convolve before they pool. Two deviations: SiMaN's ImageNet stem ends in a ReLU and its hardtanh network on CIFAR
+    binarises the shortcuts; here the stem has the blocks' PReLU, so that every sign activation sees negative values,
+    and a policy decides about shortcuts. Convolutions are He-normal (fan_out), `head` He-normal (fan_in).
     """
-    kind = stem
     if stem == "auto":
-        kind = "cifar" if min(in_shape[1:]) < CIFAR_BELOW else "imagenet"
-    require_size(f"resnet18 with the {kind} stem", in_shape, MINIMUM[kind])
-    model = ResNet((2, 2, 2, 2), num_classes, in_shape[0], block, kind)
+        stem = "cifar" if min(in_shape[1:]) < CIFAR_BELOW else "imagenet"
+    require_size(f"{name} with the {stem} stem", in_shape, MINIMUM[stem])
+    kind = EQUAL_BITS_IMAGENET if (block, stem) == ("equal_bits", "imagenet") else BLOCKS[block]
+    model = _residual(kind, stem, in_shape[0], WIDTHS, DEPTHS[name], num_classes)
     he_normal_(model, "fan_out")
+    return model
+
+
+def resnet20(num_classes: int, in_shape: Shape, block: str) -> nn.Sequential:
+    """ResNet-20 for CIFAR: 3x3 stem, three stages of three blocks, widths 16, 32, 64; shortcuts without parameters.
+
+    With 3 channels, 10 classes and block "relu" it has 269,850 parameters: the 269,722 of He et al. and the batch norm
+    before `head` that IR-Net and SiMaN add, here in every kind. As in IR-Net, "relu" has no activation after the stem
+    and a ReLU after that batch norm; "bireal_hardtanh" is its network for binary activations and "bireal_prelu"
+    SiMaN's, whose stem ends in a ReLU where ours has a PReLU. Weights are He-normal (fan_in).
+
+    Args:
+        num_classes: outputs.
+        in_shape: (channels, height, width); the network also takes other sizes of the same channels.
+        block: a key of `BLOCKS`, with the shortcut `padded` in place of its own.
+    """
+    require_size("resnet20", in_shape, MINIMUM_20)
+    kind = replace(BLOCKS[block], shortcut=padded, neck="none")
+    if block == "relu":
+        kind = replace(kind, stem="none", neck="relu")
+    model = _residual(kind, "cifar", in_shape[0], NARROW, (3, 3, 3), num_classes)
+    he_normal_(model)
     return model

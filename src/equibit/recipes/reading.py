@@ -1,5 +1,6 @@
 """Reading recipes: from values, from YAML, and from the command line, all through one jsonargparse parser."""
 
+import functools
 import inspect
 import math
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader
 
 from equibit import activations, convert, data, methods, models
 from equibit.errors import FormatError, InputError, unknown
-from equibit.recipes.schema import Model, Recipe
+from equibit.recipes.schema import Data, Model, Recipe
 
 SECTIONS = tuple(f.name for f in fields(Recipe) if f.name != "name")
 _KINDS: Mapping[str, Any] = {f.name: f.type for f in fields(Recipe)}
@@ -30,8 +31,7 @@ def from_dict(values: object, name: str) -> Recipe:
     for section in _FREE:
         if isinstance(given.get(section), str):
             given[section] = {"name": given[section]}
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Recipe)
+    parser = _parser()
     try:
         recipe = Recipe(**vars(parser.instantiate(parser.parse_object(given))))
     except ArgumentError as error:
@@ -43,6 +43,13 @@ def from_dict(values: object, name: str) -> Recipe:
     )
     _check_together(recipe)
     return recipe
+
+
+@functools.cache
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe)
+    return parser
 
 
 def from_yaml(text: str, name: str) -> Recipe:
@@ -69,7 +76,7 @@ def add_arguments(parser: ArgumentParser, recipe: Recipe | None) -> None:
 def from_arguments(arguments: Namespace, recipe: Recipe) -> Recipe:
     """The recipe that parsed options say, `recipe` being the one that gave them their defaults.
 
-    A new `method.name` or `activation.name` starts from that method's own defaults.
+    A new `method.name`, `activation.name` or `model.name` starts from its own defaults.
 
     Raises:
         InputError: A value that is not allowed.
@@ -80,6 +87,9 @@ def from_arguments(arguments: Namespace, recipe: Recipe) -> Recipe:
         old, new = getattr(recipe, section), values[section]
         if isinstance(old, dict) and isinstance(new, dict) and new.get("name") != old["name"]:
             values[section] = {k: v for k, v in new.items() if k == "name" or v != old.get(k)}
+    if values["model"]["name"] != recipe.model.name:
+        unchanged = {k for k, v in recipe.model.options.items() if values["model"][k] == v}
+        values["model"] |= dict.fromkeys(unchanged)
     return from_dict(values, recipe.name)
 
 
@@ -208,6 +218,7 @@ def _check_names(recipe: Recipe) -> None:
 def _check_together(recipe: Recipe) -> None:
     """The rules that join two keys."""
     optimizer, schedule, pixels = recipe.optimizer, recipe.schedule, recipe.data
+    _check_data(pixels)
     if optimizer.nesterov and (optimizer.name != "sgd" or optimizer.momentum == 0):
         raise InputError("optimizer.nesterov is true; it needs optimizer.name sgd and a momentum above 0.")
     if optimizer.name != "sgd" and optimizer.momentum >= 1:
@@ -224,9 +235,23 @@ def _check_together(recipe: Recipe) -> None:
             f"schedule.warmup_epochs is {schedule.warmup_epochs:g}; it must be at most train.epochs "
             f"({recipe.train.epochs})."
         )
+    for key in ("ema", "channels_last"):
+        if recipe.train.shard and getattr(recipe.train, key):
+            raise InputError(f"train.shard is true and train.{key} is set; FSDP2 goes without it; use DDP.")
     if recipe.activation is not None and recipe.method is None:
         raise InputError("activation is given without a method; a sign activation stands before binary layers only.")
     if pixels.mean is not None and pixels.std is not None and len(pixels.mean) != len(pixels.std):
         raise InputError(
             f"data.mean has {len(pixels.mean)} entries and data.std {len(pixels.std)}; both one per channel."
         )
+
+
+def _check_data(pixels: Data) -> None:
+    """What the data set takes: its options and the augmentations that fit its images."""
+    known = data.entry(pixels.name)
+    if pixels.augment not in known.augments:
+        raise InputError(
+            f"data.augment is {pixels.augment!r}, which does not fit {known.name}; "
+            f"these do: {', '.join(known.augments)}."
+        )
+    known.require_options(pixels.options)

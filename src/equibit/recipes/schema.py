@@ -8,7 +8,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import yaml
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenUnitInterval,
+    PositiveFloat,
+    PositiveInt,
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class Model:
         in_shape: channels, height and width of an image; null: the data set's
         block: kind of residual block; null: the network's default
         stem: kind of first layers; null: the network's default
+        norm: affine, or plain: batch norm without learned scale and offset; null: the network's default
     """
 
     name: str
@@ -28,11 +36,13 @@ class Model:
     in_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     block: str | None = None
     stem: str | None = None
+    norm: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The options that are set, as `equibit.models.create` takes them."""
-        return {k: v for k, v in (("block", self.block), ("stem", self.stem)) if v is not None}
+        options = {"block": self.block, "stem": self.stem, "norm": self.norm}
+        return {k: v for k, v in options.items() if v is not None}
 
 
 @dataclass(frozen=True)
@@ -41,10 +51,15 @@ class Data:
 
     Args:
         name: one of `equibit data list`
-        augment: none, shift (MNIST) or crop_flip (CIFAR)
+        augment: none, shift (MNIST), crop_flip (CIFAR), random_resized_crop or resize_crop (imagefolder)
         batch_size: images in a training step
         mean: per channel, of pixels in [0, 1]; null: the data set's
         std: per channel, of pixels in [0, 1]; null: the data set's
+        path: imagefolder: its folder, relative to EQUIBIT_DATA; null: imagefolder
+        size: imagefolder: side of the images in pixels; null: 224
+        resize: imagefolder: before a crop, the shorter side or both sides become 256/224 of size; null: shorter_side
+        workers: imagefolder: processes that decode; 0: none beside the training; null: one per free core, at most 16
+        broken: imagefolder: what to do with an image that cannot be read; null: raise
     """
 
     name: str
@@ -52,6 +67,17 @@ class Data:
     batch_size: PositiveInt = 128
     mean: tuple[float, ...] | None = None
     std: tuple[PositiveFloat, ...] | None = None
+    path: str | None = None
+    size: PositiveInt | None = None
+    resize: Literal["shorter_side", "square"] | None = None
+    workers: NonNegativeInt | None = None
+    broken: Literal["raise", "skip"] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that are set, as `equibit.data.load` takes them."""
+        values = {key: getattr(self, key) for key in ("path", "size", "resize", "workers", "broken")}
+        return {key: value for key, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -103,9 +129,12 @@ class Train:
         seed: of weights, order and augmentation
         label_smoothing: share of the label spread over all classes
         amp: bf16 autocast of the training steps
-        compile: torch.compile the network
+        compile: torch.compile the forward and backward pass, normalisation and binarisation included
         channels_last: memory layout of images
         device: auto takes a GPU where there is one
+        ema: decay of a running average of all weights, which is then what is scored and kept; null: none
+        accumulate: parts that a batch is cut into, one after the other, to save memory
+        shard: with several processes, spread weights and optimiser over them (FSDP2); false: DDP
     """
 
     epochs: PositiveInt
@@ -115,6 +144,9 @@ class Train:
     compile: bool = False
     channels_last: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    ema: OpenUnitInterval | None = None
+    accumulate: PositiveInt = 1
+    shard: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The state of a training in one safetensors file: tensors, and all scalars as JSON in its metadata.
 
-One file, so tensors and scalars can never be of different epochs. Tensor names start with `model/` or
-`optimizer/`.
+One file, so tensors and scalars can never be of different epochs. Tensor names start with `model/`, `optimizer/` or
+`average/`.
 """
 
 import json
@@ -29,22 +29,30 @@ class State:
         history: One row of metrics per finished epoch.
         model: The model's state dict.
         optimizer: The optimiser's tensors by `<parameter>/<quantity>`.
+        average: The state dict of the model's running average; empty where there is none.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
     model: Mapping[str, Tensor] = field(default_factory=dict)
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+    average: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def epoch(self) -> int:
         """Finished epochs."""
         return len(self.history)
 
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The state dict of the network that is scored and kept: the average's where there is one."""
+        return _part(self.average, "module.") if self.average else self.model
+
 
 def save_state(path: Path, state: State) -> None:
     """Writes the state; a kill at any moment leaves the old file or the new one."""
     tensors = {f"model/{k}": v for k, v in state.model.items()}
     tensors |= {f"optimizer/{k}": v for k, v in state.optimizer.items()}
+    tensors |= {f"average/{k}": v for k, v in state.average.items()}
     _save(path, tensors, {"kind": "training state", "scalars": json.dumps({"history": state.history})})
 
 
@@ -59,7 +67,7 @@ def load_state(path: Path) -> State:
         history = json.loads(metadata["scalars"])["history"]
     except (KeyError, ValueError, TypeError) as error:
         raise FormatError(f"{path} holds no readable scalars: {error}") from None
-    return State(history, _part(tensors, "model/"), _part(tensors, "optimizer/"))
+    return State(history, *(_part(tensors, prefix) for prefix in ("model/", "optimizer/", "average/")))
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], epoch: int) -> None:
@@ -93,7 +101,10 @@ def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -
     # Clones: safetensors refuses tensors that share memory (tied weights), and wants plain contiguous layout.
     plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     header = {"format": "equibit-training", "version": _VERSION, **metadata}
-    write_atomically(path, lambda temporary: save_file(plain, temporary, header))
+    try:
+        write_atomically(path, lambda temporary: save_file(plain, temporary, header))
+    except SafetensorError as error:  # how it reports a full disk
+        raise FileError(f"cannot write {path}: {error}.") from None
 
 
 def _load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from equibit import data
+from equibit.data import Split
 from equibit.errors import InputError
+from equibit.training import parallel
 
 
 @dataclass(frozen=True)
@@ -23,38 +25,41 @@ class Evaluation:
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    split: Split,
     mean: Sequence[float] | Tensor,
     std: Sequence[float] | Tensor,
     batch_size: int = 256,
+    *,
+    processes: tuple[int, int] = (0, 1),
 ) -> Evaluation:
     """Scores every image once, the last partial batch included; the model's mode is restored.
 
     Args:
         model: Maps normalised float32 images (batch, channels, height, width) to logits.
-        images: uint8 (N, channels, height, width), on any device.
-        labels: int64 (N,).
+        split: The images, such as `dataset.test`; they need not be on the model's device.
         mean: Per channel, of pixels in [0, 1].
         std: Per channel, of pixels in [0, 1].
         batch_size: Images per forward pass; it does not change the result beyond rounding.
+        processes: (which, of how many): each scores its own batches; all get the result of all.
 
     Raises:
-        InputError: There are no images, or not as many labels.
+        InputError: There are no images that can be read.
     """
-    if len(images) == 0 or len(images) != len(labels):
-        raise InputError(f"cannot evaluate on {len(images)} images with {len(labels)} labels.")
-    device = next((p.device for p in model.parameters()), images.device)
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    first, step = processes
+    batches = data.sequential(len(split), batch_size)[first::step]
+    totals = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correct, images
     was_training = model.training
     model.eval()
     try:
-        for batch, target in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
-            logits = model(data.normalize(batch.to(device), mean, std)).float()  # (batch, classes)
-            target = target.to(device)
-            loss += cross_entropy(logits, target, reduction="sum")
-            correct += (logits.argmax(dim=1) == target).sum()
+        for images, labels in split.to(device).batches(batches):
+            logits = model(data.normalize(images, mean, std)).float()  # (b, classes)
+            loss = cross_entropy(logits, labels, reduction="sum").double()
+            correct = (logits.argmax(dim=1) == labels).sum()
+            totals += torch.stack([loss, correct, torch.full_like(correct, len(labels))])
     finally:
         model.train(was_training)
-    return Evaluation(int(correct) / len(images), float(loss) / len(images), len(images))
+    loss, correct, n = (parallel.summed(totals) if step > 1 else totals).tolist()
+    if not n:
+        raise InputError(f"cannot evaluate: none of the {len(split)} images can be read.")
+    return Evaluation(correct / n, loss / n, int(n))

@@ -15,6 +15,9 @@ from equibit.recipes import Recipe
 from equibit.training.checkpoint import State, load_state, save_state, save_weights
 from equibit.training.record import best_row
 
+# What may differ when a run goes on: its name, and on what it runs, which changes numbers by rounding at most.
+_FREE = ("name", "train.device", "train.shard", "data.path", "data.workers")
+
 
 class RunFolder:
     """The files of one run. Every file is written whole or not at all.
@@ -36,21 +39,24 @@ class RunFolder:
         """Creates the folder and keeps other processes out; the system frees the lock of a killed process.
 
         Raises:
-            FileError: The folder cannot be created.
+            FileError: The folder cannot be created or written to.
             StateError: Another process trains here.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"cannot create the run folder {self.path}: {error}") from None
         lock = filelock.FileLock(self.path / ".lock")
         try:
-            with lock.acquire(blocking=False):
-                yield
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
         except filelock.Timeout:
             raise StateError(
                 f"another process is training in {self.path}. Wait for it, or use another --out."
             ) from None
+        except OSError as error:
+            reason = error.strerror or error
+            raise FileError(f"cannot write to the run folder {self.path}: {reason}. Choose another --out.") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def begin(self, recipe: Recipe, resume: bool) -> State:
         """Where the training starts: an empty state, or the saved one with `resume`.
@@ -72,12 +78,20 @@ class RunFolder:
             raise InputError(f"{self.path} holds {', '.join(present)} but no config.yaml. Use another --out.")
         else:
             write_text(self.config, recipe.to_yaml())
+        return self.saved_state()
+
+    def saved_state(self) -> State:
+        """The state on disk, an empty one where no epoch was finished.
+
+        Raises:
+            FormatError: The file is damaged.
+        """
         return load_state(self.state) if self.state.exists() else State()
 
     def _require_same(self, recipe: Recipe) -> None:
         stored = _flatten(recipes.load(self.config).to_dict())
         given = _flatten(recipe.to_dict())
-        keys = [k for k in sorted(stored.keys() | given.keys()) if k != "name" and stored.get(k) != given.get(k)]
+        keys = [k for k in sorted(stored.keys() | given.keys()) if k not in _FREE and stored.get(k) != given.get(k)]
         if keys:
             changes = ", ".join(f"{k}: {stored.get(k)!r} there, {given.get(k)!r} now" for k in keys)
             raise InputError(
@@ -88,7 +102,7 @@ class RunFolder:
     def save_epoch(self, state: State) -> None:
         """Writes one finished epoch."""
         if best_row(state.history)["epoch"] == state.epoch:
-            save_weights(self.best, state.model, state.epoch)
+            save_weights(self.best, state.weights, state.epoch)
         self.write_metrics(state.history)
         save_state(self.state, state)
 

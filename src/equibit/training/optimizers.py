@@ -4,19 +4,23 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from equibit.convert import param_groups
 from equibit.errors import FormatError
 from equibit.recipes.schema import Optimizer
+from equibit.training import parallel
 
 
 def create(section: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     """An optimiser over `equibit.param_groups`: latents of methods that forbid L2 get no weight decay."""
     groups = param_groups(model, weight_decay=section.weight_decay)
+    # One pass over memory; torch has it for whole tensors only.
+    fused = not any(isinstance(p, DTensor) for p in model.parameters())
     if section.name == "sgd":
-        return torch.optim.SGD(groups, lr=section.lr, momentum=section.momentum, nesterov=section.nesterov)
+        return torch.optim.SGD(groups, lr=section.lr, momentum=section.momentum, nesterov=section.nesterov, fused=fused)
     family = torch.optim.Adam if section.name == "adam" else torch.optim.AdamW
-    return family(groups, lr=section.lr, betas=(section.momentum, 0.999))
+    return family(groups, lr=section.lr, betas=(section.momentum, 0.999), fused=fused)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -43,5 +47,6 @@ def restore(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping[s
         if name not in parameters:
             raise FormatError(f"the saved optimiser state names {name!r}, which is no parameter of the model.")
         parameter = parameters[name]
-        value = torch.empty_like(parameter) if saved.shape == parameter.shape else torch.empty_like(saved)
-        optimizer.state[parameter][quantity] = value.detach().copy_(saved)
+        if saved.shape == parameter.shape:
+            saved = torch.empty_like(parameter).detach().copy_(parallel.like(saved, parameter))
+        optimizer.state[parameter][quantity] = saved.to(parameter.device)

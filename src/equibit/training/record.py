@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import equibit
 from equibit import analysis, kernels
+from equibit.analysis import Summary
 from equibit.recipes import Recipe
 
 
@@ -41,11 +42,23 @@ def best_row(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def summarize(
-    recipe: Recipe, model: nn.Module, history: Sequence[Mapping[str, Any]], device: str, commit: str | None
+    recipe: Recipe,
+    size: Summary,
+    history: Sequence[Mapping[str, Any]],
+    device: str,
+    commit: str | None,
+    skipped: int,
 ) -> dict[str, Any]:
-    """The content of `summary.json` of a finished run."""
-    assert recipe.model.in_shape is not None
-    size = analysis.summary(model, (1, *recipe.model.in_shape)).to_dict()
+    """The content of `summary.json` of a finished run.
+
+    Args:
+        recipe: The complete recipe.
+        size: `analysis.summary` of its network.
+        history: The rows of metrics.
+        device: That trained.
+        commit: Of the code that trained.
+        skipped: Images that could not be read and were left out (`data.broken: skip`).
+    """
     best = best_row(history)
     return {
         "recipe": recipe.name,
@@ -54,12 +67,13 @@ def summarize(
         "best_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
         "test_n": history[-1]["test_n"],
+        "skipped_images": skipped,
         "epochs": len(history),
         "seed": recipe.train.seed,
         "seconds": math.fsum(row["seconds"] for row in history),
-        "parameters": size["parameters"],
-        "binary_parameters": size["binary_parameters"],
-        "packed_bytes": size["packed_bytes"],
+        "parameters": size.parameters,
+        "binary_parameters": size.binary_parameters,
+        "packed_bytes": size.packed_bytes,
         "hardware": hardware(device),
         "versions": versions(),
         "commit": commit,

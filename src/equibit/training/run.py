@@ -59,6 +59,6 @@ def load_run(path: str | os.PathLike[str], which: Literal["final", "best"] = "fi
     with torch.random.fork_rng(devices=[]):
         model = recipes.build(recipe)
     source = folder.state if which == "final" else folder.best
-    load_into(model, state.model if which == "final" else load_weights(folder.best), source)
+    load_into(model, state.weights if which == "final" else load_weights(folder.best), source)
     summary = folder.read_summary() if folder.summary.exists() else None
     return Run(folder.path, recipe, model.eval(), summary, state.history)

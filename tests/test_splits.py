@@ -1,0 +1,83 @@
+"""Splits in memory: the batches a training sees."""
+
+import pytest
+import torch
+
+from equibit import data
+from equibit.errors import InputError
+
+
+def split(count=23):
+    generator = torch.Generator().manual_seed(7)
+    images = torch.randint(0, 256, (count, 3, 9, 8), generator=generator, dtype=torch.uint8)
+    return data.TensorSplit(images, torch.arange(count) % 10)
+
+
+def test_batches_are_the_images_that_were_asked_for():
+    half = split()
+    order = torch.randperm(23, generator=torch.Generator().manual_seed(0))
+    batches = list(half.batches(order.split(5)))
+    assert [len(images) for images, _ in batches] == [5, 5, 5, 5, 3]
+    assert torch.equal(torch.cat([images for images, _ in batches]), half.images[order])
+    assert torch.equal(torch.cat([labels for _, labels in batches]), half.labels[order])
+    assert (len(half), half.skipped) == (23, [])
+
+
+@pytest.mark.parametrize("kind", data.entry("digits").augments)
+def test_batches_are_augmented_in_order_from_one_generator(kind):
+    half = split()
+    order = torch.randperm(23, generator=torch.Generator().manual_seed(0)).split(6)
+    generator = torch.Generator().manual_seed(2**62 + 5)
+    for index, (images, labels) in zip(order, half.batches(order, augment=kind, seed=2**62 + 5), strict=True):
+        assert torch.equal(images, data.augment(half.images[index], kind, generator))
+        assert torch.equal(labels, half.labels[index])
+
+
+def test_part_of_a_batch_is_what_it_is_in_the_whole():
+    half, order, options = split(), data.sequential(23, 6), {"augment": "crop_flip", "seed": 1}
+    parts = [slice(0, 3), slice(3, 6)]
+    wholes = list(half.batches(order, **options))
+    shares = [list(half.batches(order, part=part, **options)) for part in parts]
+    for (images, labels), *pieces in zip(wholes, *shares, strict=True):
+        assert torch.equal(torch.cat([piece for piece, _ in pieces]), images)
+        assert torch.equal(torch.cat([piece for _, piece in pieces]), labels)
+
+
+def test_labels_stay_on_the_cpu():
+    half = split()
+    moved = half.to("meta")
+    assert (moved.images.device.type, moved.labels.device.type, len(moved)) == ("meta", "cpu", 23)
+    assert half.images.device.type == "cpu"
+
+
+def test_sequential():
+    assert [index.tolist() for index in data.sequential(7, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [index.tolist() for index in data.sequential(2, 3)] == [[0, 1]]
+
+
+def test_a_label_for_every_image():
+    with pytest.raises(InputError, match="3 images with 2 labels"):
+        data.TensorSplit(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
+
+
+def test_tensors_of_a_data_set():
+    digits = data.load("digits")
+    assert digits.train_images is digits.train.images
+    assert digits.test_labels is digits.test.labels
+
+
+@pytest.mark.gpu
+def test_splits_on_cuda():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    half = split()
+    moved, order = half.to("cuda"), data.sequential(23, 6)
+    assert moved.labels.device.type == "cpu"
+    for (images, labels), (same, names) in zip(moved.batches(order), half.batches(order), strict=True):
+        assert images.is_cuda
+        assert labels.is_cuda
+        assert torch.equal(images.cpu(), same)
+        assert torch.equal(labels.cpu(), names)
+    generator = torch.Generator("cuda").manual_seed(4)
+    for index, (images, _) in zip(order, moved.batches(order, augment="crop_flip", seed=4), strict=True):
+        assert torch.equal(images, data.augment(moved.images[index.cuda()], "crop_flip", generator))
