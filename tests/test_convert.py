@@ -107,7 +107,7 @@ class Odd(nn.Module):
         self.own = OwnForward(8, 8)
         self.normed = parametrizations.weight_norm(nn.Linear(8, 8))
         self.plain = nn.Linear(8, 8)
-        self.up = nn.ConvTranspose2d(8, 8, 2)
+        self.product = nn.Bilinear(8, 8, 2)
         self.head = nn.Linear(8, 5, bias=False)
         self.head.weight = self.embedding.weight
 
@@ -121,7 +121,7 @@ def test_what_cannot_be_binarised_stays_float_with_a_reason():
     assert "parametrised" in reasons["normed"]
     assert "shares" in reasons["head"]
     assert "shares" in reasons["embedding"]
-    assert reasons["rnn"] == reasons["attention"] == "not a Linear or Conv layer"
+    assert reasons["rnn"] == reasons["attention"] == reasons["product"] == "not a Linear or Conv layer"
 
 
 @pytest.mark.parametrize(
@@ -215,11 +215,11 @@ def test_trap_3_state_dicts_are_saved_not_modules():
 
 
 def counted(model):
-    """The number of times the method of layer 2 assigns bits, as a list that grows."""
+    """The number of times the method of layer 2 computes its weight, as a list that grows."""
     calls = []
     method = model[2].parametrizations.weight[0].method
-    assign = method.assign
-    method.assign = lambda latent: calls.append(1) or assign(latent)
+    forward = method.forward
+    method.forward = lambda latent: calls.append(1) or forward(latent)
     return calls
 
 

@@ -72,6 +72,15 @@ BRANCHES = {
     "fold_offset": (nn.Sequential(nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6, affine=False)), (4, 9), OFFSET, None),
     "fold_xnor": (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)), MAPS, TWO, -1),
     "fold_shared": (Shared(), MAPS, TWO, None),
+    "up1d": (nn.ConvTranspose1d(4, 6, 3, stride=2, padding=1, output_padding=1), (4, 9), TWO, None),
+    "up2d": (nn.ConvTranspose2d(4, 6, (3, 2), 2, (1, 0), 1, 2, dilation=(1, 2)), (4, 5, 4), TWO, None),
+    "up3d": (nn.ConvTranspose3d(2, 4, (2, 3, 2), stride=(1, 2, 3), bias=False), (2, 3, 4, 3), TWO, None),
+    "up_three": (nn.ConvTranspose2d(4, 6, 3, groups=2), (4, 5, 4), THREE, None),
+    "up_offset": (nn.ConvTranspose2d(3, 4, 3), MAPS, OFFSET, None),
+    "up_xnor": (nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1), MAPS, TWO, -1),
+    "up_xnor_three": (nn.ConvTranspose1d(4, 6, 2, groups=2), (4, 9), THREE, 0),
+    "up_xnor_offset": (nn.ConvTranspose2d(3, 4, 3), MAPS, OFFSET, 1),
+    "fold_up": (nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6)), (4, 5, 4), TWO, None),
     "keep_relu": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)), MAPS, TWO, None),
     "keep_twice": (Twice(), MAPS, TWO, None),
     "keep_statistics": (
@@ -257,7 +266,7 @@ def test_every_operator_is_covered(protos):
         f"{x}{levels}{base}"
         for x in ("", "Xnor")
         for levels in ("Binary", "Offset", "Ternary")
-        for base in ("Linear", "Conv")
+        for base in ("Linear", "Conv", "ConvTranspose")
     }
     assert {node.op_type for node in ours(protos["branches"])} == kinds - {"XnorOffsetLinear"}
 

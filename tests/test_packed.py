@@ -25,6 +25,10 @@ GEOMETRIES = {
     "conv2d circular same": (lambda: nn.Conv2d(3, 5, 2, padding="same", padding_mode="circular"), (2, 3, 6, 5)),
     "conv3d": (lambda: nn.Conv3d(2, 4, 3, padding=1, bias=False), (2, 2, 4, 4, 4)),
     "conv3d same, even kernel": (lambda: nn.Conv3d(2, 4, (2, 3, 4), padding="same"), (2, 2, 4, 5, 4)),
+    "transposed 1d": (lambda: nn.ConvTranspose1d(70, 4, 3, stride=2, padding=1, output_padding=1), (2, 70, 5)),
+    "transposed 2d grouped": (lambda: nn.ConvTranspose2d(4, 6, (3, 2), 2, (1, 0), 1, 2, dilation=(1, 2)), (2, 4, 5, 4)),
+    "transposed 2d, no bias": (lambda: nn.ConvTranspose2d(3, 5, 3, bias=False), (2, 3, 4, 5)),
+    "transposed 3d": (lambda: nn.ConvTranspose3d(2, 4, (2, 3, 2), stride=(1, 2, 3)), (2, 2, 3, 4, 3)),
 }
 
 
@@ -107,7 +111,10 @@ def test_packed_outputs_equal_bit_for_bit(geometry, method, pad_value):
 def test_bits_are_what_numpy_packs(geometry, method):
     layer, _ = binarised(geometry, method)
     packed, weight = eb.pack(layer), eb.binary_weights(layer)["weight"]
-    rows = np.moveaxis(weight.numpy(), 1, -1).reshape(len(weight), -1)  # channels fastest
+    filters = weight.numpy()
+    if "transposed" in geometry:  # dim 1 of each group
+        filters = np.concatenate([np.swapaxes(group, 0, 1) for group in np.split(filters, layer.groups)])
+    rows = np.moveaxis(filters, 1, -1).reshape(len(filters), -1)  # channels fastest
     for plane, flags in ((packed.bits, rows > 0), (packed.mask, rows != 0)):
         if plane is None:
             assert (rows != 0).all()

@@ -82,6 +82,19 @@ def test_a_1w1a_file_records_activation_and_padding(tmp_path):
     assert [(layer["activation"], layer["pad_value"]) for layer in layers] == [("bireal", -1.0)] * 2
 
 
+def test_a_transposed_convolution_is_recorded_filters_first(tmp_path):
+    layer, x = binarised("transposed 2d grouped", "three levels")
+    eb.save_packed(eb.pack(layer), tmp_path / "m")
+    (recorded,) = json.loads(read(tmp_path / "m")[0]["layers"])
+    assert (recorded["kind"], recorded["shape"]) == ("ConvTranspose2d", [6, 2, 3, 2])
+    source = GEOMETRIES["transposed 2d grouped"][0]()
+    assert torch.equal(eb.load_packed(tmp_path / "m", source)(x), layer(x))
+    with pytest.raises(FormatError, match=r"\(6, 2, 3, 2\) in the checkpoint and \(3, 4, 3, 2\) in the model"):
+        eb.load_packed(tmp_path / "m", nn.ConvTranspose2d(4, 3, (3, 2)))
+    with pytest.raises(FormatError, match="the model has Conv2d there"):
+        eb.load_packed(tmp_path / "m", nn.Conv2d(2, 6, (3, 2)))
+
+
 def test_offsets_are_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "REGISTRY", {**methods.REGISTRY, Offset.key: Offset})
     layer, x = binarised("conv2d strided", "two levels with an offset")

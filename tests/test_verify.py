@@ -235,8 +235,9 @@ def test_verifying_leaves_the_model_as_it_was(file):
     model, packed = network(), eb.pack(network())
     before = copy.deepcopy(model.state_dict())
     for subject in (model, packed):
+        hooks = [(dict(m._forward_hooks), dict(m._forward_pre_hooks)) for m in subject.modules()]
         eb.verify_onnx(subject, file, X)
-        assert not any(m._forward_hooks or m._forward_pre_hooks for m in subject.modules())
+        assert hooks == [(dict(m._forward_hooks), dict(m._forward_pre_hooks)) for m in subject.modules()]
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

@@ -74,8 +74,12 @@ class SignActivation(nn.Module):
         raise NotImplementedError
 
     def take_over_padding(self, layer: nn.Module) -> None:
-        """Lets this module pad for a convolution: the layer itself can only pad with 0, before or after the sign."""
-        if self.pad_value and getattr(layer, "padding_mode", None) == "zeros":
+        """Lets this module pad for a convolution: the layer itself can only pad with 0, before or after the sign.
+
+        The padding of a transposed convolution crops its output, so there is nothing to take over.
+        """
+        transposed = getattr(layer, "transposed", False)
+        if self.pad_value and getattr(layer, "padding_mode", None) == "zeros" and not transposed:
             self.pads = tuple(layer._reversed_padding_repeated_twice)  # type: ignore[arg-type]
 
     def _refuse_constant(self, x: Tensor) -> None:

@@ -14,7 +14,17 @@ from torch.nn.utils import parametrize
 from equibit import activations, methods
 from equibit.activations import SignActivation
 from equibit.errors import InputError, StateError
-from equibit.layers import ACTIVATION, LAYER_TYPES, BinaryWeight, binary_layers, layer_kind, weight_name
+from equibit.layers import (
+    ACTIVATION,
+    LAYER_TYPES,
+    BinaryWeight,
+    binary_layers,
+    binary_weight_of,
+    filters_first,
+    layer_kind,
+    swapped_groups,
+    weight_name,
+)
 from equibit.methods import Method
 from equibit.tables import render
 
@@ -109,8 +119,9 @@ def binarize_(
 ) -> Report:
     """Gives the layers of `model` binary weights, in place; training then runs as before.
 
-    Every Linear and Conv1d/2d/3d that `skip` does not keep float gets a copy of `method` as the parametrisation of
-    its weight: the optimiser trains the latent weight, the layer computes with the binary one.
+    Every Linear, Conv1d/2d/3d and ConvTranspose1d/2d/3d that `skip` does not keep float gets a copy of `method` as the
+    parametrisation of its weight: the optimiser trains the latent weight, the layer computes with the binary one. The
+    latents start as the weights of the given network, and a float checkpoint still loads into them.
 
     Args:
         model: Any module; also a single layer.
@@ -133,7 +144,7 @@ def binarize_(
     eligible = [(n, m) for n, m in model.named_modules() if layer_kind(m) and n not in reasons]
     if not eligible:
         raise InputError(
-            "the model has no layer to binarise: no Linear or Conv1d/2d/3d of its own. "
+            "the model has no layer to binarise: no Linear, Conv1d/2d/3d or ConvTranspose1d/2d/3d of its own. "
             f"Left out: {', '.join(f'{n!r} ({r})' for n, r in reasons.items()) or 'nothing'}."
         )
     chosen = _choose(eligible, methods.resolve(method), skip, overrides or {})
@@ -165,7 +176,8 @@ def _ineligible(model: nn.Module) -> dict[str, str]:
         elif isinstance(weight, nn.parameter.UninitializedParameter):
             reasons[name] = "its shape is unknown before the first forward"
         elif weight is not None and id(weight) in owners:
-            reasons[name] = reasons[owners[id(weight)]] = f"shares its weight with {owners[id(weight)] or name!r}"
+            owner = owners[id(weight)]
+            reasons[name], reasons[owner] = f"shares its weight with {owner!r}", f"shares its weight with {name!r}"
         elif layer_kind(module) is None and any(p.dim() > 1 for p in module.parameters(recurse=False)):
             subclass = isinstance(module, LAYER_TYPES)
             reasons[name] = "a subclass with a forward of its own" if subclass else "not a Linear or Conv layer"
@@ -200,13 +212,14 @@ def _prepare(name: str, module: nn.Module, template: Method | None) -> Method:
     method.layer = name
     weight = module.weight
     assert isinstance(weight, Tensor)
-    method.check(weight)
-    method.attach(weight.detach())
+    filters = filters_first(weight.detach(), swapped_groups(module))
+    method.check(filters)
+    method.attach(filters)
     return method.to(weight.device)
 
 
 def _attach(name: str, module: nn.Module, method: Method, template: SignActivation | None) -> None:
-    parametrization = BinaryWeight(method).train(module.training)
+    parametrization = BinaryWeight(method, swapped_groups(module)).train(module.training)
     parametrize.register_parametrization(module, "weight", parametrization, unsafe=True)  # shapes: check_method's
     module.register_load_state_dict_pre_hook(_accept_float_checkpoint)  # type: ignore[no-untyped-call]
     if template is not None:
@@ -216,17 +229,42 @@ def _attach(name: str, module: nn.Module, method: Method, template: SignActivati
         if activation.pads:
             module.padding = (0,) * (len(activation.pads) // 2)  # type: ignore[assignment]
         module.add_module(ACTIVATION, activation.train(module.training))
-        module.register_forward_pre_hook(_binarize_input)
+        module.register_forward_pre_hook(_binarize_input, with_kwargs=True)
 
 
-def _binarize_input(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (getattr(module, ACTIVATION)(args[0]), *args[1:])
+def _binarize_input(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    activation = getattr(module, ACTIVATION)
+    if args:
+        return (activation(args[0]), *args[1:]), kwargs
+    return args, {**kwargs, "input": activation(kwargs["input"])}
 
 
 def _accept_float_checkpoint(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A plain float checkpoint loads into the latents: `x.weight` is taken for `x.parametrizations.weight.original`."""
-    if f"{prefix}weight" in state:
-        state[f"{prefix}parametrizations.weight.original"] = state.pop(f"{prefix}weight")
+    """A plain float checkpoint loads as if it had been loaded before `binarize_`.
+
+    `x.weight` is taken for the latent, and the method's state, which no float checkpoint holds, is made for it anew.
+    """
+    original = f"{prefix}parametrizations.weight.original"
+    if f"{prefix}weight" not in state or original in state:
+        return
+    latent = state[original] = state.pop(f"{prefix}weight")
+    for name, value in _fresh_state(module, latent).items():
+        state.setdefault(prefix + name, value)
+
+
+def _fresh_state(module: nn.Module, latent: Tensor) -> dict[str, Tensor]:
+    """State of the method and the activation of a layer whose latent is replaced; nothing if it does not fit."""
+    parametrization, current = binary_weight_of(module), module.parametrizations.weight.original  # type: ignore[union-attr]
+    assert parametrization is not None
+    assert isinstance(current, Tensor)
+    if latent.shape != current.shape:
+        return {}  # torch reports the mismatch
+    method = copy.deepcopy(parametrization.method)
+    method.attach(filters_first(latent.detach().to(current.dtype), parametrization.groups))
+    fresh = {f"parametrizations.weight.0.method.{name}": value for name, value in method.state_dict().items()}
+    activation = getattr(module, ACTIVATION, None)
+    kept = {} if activation is None else activation.state_dict()
+    return fresh | {f"{ACTIVATION}.{name}": value for name, value in kept.items()}
 
 
 def _report(model: nn.Module, reasons: dict[str, str], template: SignActivation | None) -> Report:
@@ -282,8 +320,7 @@ def advance(model: nn.Module, progress: float) -> None:
     for layer in binary_layers(model):
         layer.parametrization.advanced = True
         layer.method.advance(progress)
-        with torch.no_grad():
-            layer.method.project_(layer.latent)
+        layer.project_()
 
 
 def binary_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -293,7 +330,7 @@ def binary_weights(model: nn.Module) -> dict[str, Tensor]:
         InputError: A latent weight holds NaN; the error names the layer.
         StateError: The model is not binarised.
     """
-    weights = {weight_name(layer.name): layer.method.binary(layer.latent) for layer in binary_layers(model)}
+    weights = {weight_name(layer.name): layer.binary() for layer in binary_layers(model)}
     if not weights:
         raise StateError("the model has no binary layer; call equibit.binarize_(model, method) first.")
     return weights

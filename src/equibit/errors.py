@@ -28,6 +28,10 @@ class FormatError(EquibitError, ValueError):
     """A file exists but does not hold what its format requires."""
 
 
+class DependencyError(EquibitError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
 def unknown(kind: str, given: object, allowed: Iterable[str]) -> InputError:
     """The error for a name that is not in a table: names the nearest known one and lists them all."""
     known = sorted(allowed)

@@ -6,16 +6,16 @@ The pass runs on the meta device: nothing is computed, and no value is looked at
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from equibit.errors import InputError
-from equibit.packed import PackedLayer
+from equibit.layers import LAYER_TYPES, TRANSPOSED
+from equibit.packed import PackedConvTranspose, PackedLayer
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass
@@ -43,25 +43,25 @@ def probe(model: nn.Module, input_shape: Sequence[int], dtype: torch.dtype) -> P
     found = Probe()
     producers: dict[int, tuple[str, Tensor]] = {}  # holds the tensors, so that ids stay unique
     for name, module in shadow.named_modules():
-        if not any(module.children()) or isinstance(module, (*_LINEAR, PackedLayer)):
-            module.register_forward_hook(_record(found, producers, name))
+        if not any(module.children()) or isinstance(module, (*LAYER_TYPES, PackedLayer)):
+            module.register_forward_hook(_record(found, producers, name), with_kwargs=True)
     try:
         with torch.no_grad():
             shadow(torch.empty(tuple(input_shape), dtype=dtype, device="meta"))
     except Exception as error:
-        raise InputError(f"an input of shape {tuple(input_shape)} does not go through the model: {error}") from error
+        raise InputError(
+            f"an input of shape {tuple(input_shape)} does not go through the model, run on shapes alone: {error}"
+        ) from error
     return found
 
 
 def _record(found: Probe, producers: dict[int, tuple[str, Tensor]], name: str) -> Any:
-    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if "parametrizations" in name or not isinstance(output, Tensor):
             return
         found.calls += 1
-        if isinstance(module, (*_LINEAR, PackedLayer)):
-            weight = module.spec.shape if isinstance(module, PackedLayer) else tuple(module.weight.shape)
-            outputs = output.numel() // max(output.shape[0], 1)
-            found.macs[name] = found.macs.get(name, 0) + outputs * torch.Size(weight[1:]).numel()
+        if isinstance(module, (*LAYER_TYPES, PackedLayer)):
+            found.macs[name] = found.macs.get(name, 0) + _macs(module, args[0] if args else kwargs["input"], output)
             producers[id(output)] = name, output
         source = producers.get(id(args[0])) if args else None
         # The exporter folds a linear layer's norm only where dim 1 is its output, that is in 2-D outputs.
@@ -70,3 +70,17 @@ def _record(found: Probe, producers: dict[int, tuple[str, Tensor]], name: str) -
             found.biased.add(source[0])
 
     return hook
+
+
+def _macs(layer: nn.Module, x: Tensor, output: Tensor) -> int:
+    """Multiply-accumulates per input: every weight is used once at each position of the output.
+
+    A transposed convolution uses it once at each position of its input; the products that its padding crops are
+    counted, as are those with the zeros that a convolution pads with.
+    """
+    shape = layer.spec.shape if isinstance(layer, PackedLayer) else cast(Tensor, layer.weight).shape
+    transposed = isinstance(layer, (*TRANSPOSED, PackedConvTranspose))
+    values = x if transposed else output
+    channels = values.shape[-1 if len(shape) == 2 else 1]
+    positions = values.numel() // max(values.shape[0] * channels, 1)
+    return positions * torch.Size(shape).numel()

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from equibit import bits
 from equibit.analysis.bits import bit_ratio
 from equibit.analysis.probe import Probe, probe
-from equibit.layers import ACTIVATION, binary_weight_of
+from equibit.layers import BinaryLayer, binary_weight_of
 from equibit.packed import PackedLayer
 from equibit.tables import render, size
 
@@ -126,24 +126,24 @@ def _describe(name: str, module: nn.Module, found: Probe) -> LayerSummary:
     parametrized = binary_weight_of(module)
     if isinstance(module, PackedLayer):
         spec = module.spec
-        binary, shape, method, activation = module.binary(), spec.shape, spec.method, spec.activation
+        binary, filters, method, activation = module.binary(), spec.shape[0], spec.method, spec.activation
         kind, levels, bias = spec.kind, spec.levels, module.bias
     elif parametrized is not None:
-        latent: Tensor = module.parametrizations.weight.original  # type: ignore[union-attr, assignment]
-        binary, shape = parametrized.method.binary(latent), tuple(latent.shape)
-        method, levels = parametrized.method.key, parametrized.method.levels
-        key = getattr(module, ACTIVATION, None)
-        activation, bias = None if key is None else key.key, module.bias  # type: ignore[assignment]
+        layer = BinaryLayer(name, module, parametrized)
+        binary, filters = layer.binary(), len(layer.filters)
+        method, levels = layer.method.key, layer.method.levels
+        activation = None if layer.activation is None else layer.activation.key
+        bias = module.bias  # type: ignore[assignment]
     else:
         return _describe_float(name, module, found, macs, kind)
-    filters, weights = shape[0], torch.Size(shape).numel()
+    weights = binary.numel()
     stored = filters * bits.row_bytes(weights // filters) * (2 if levels == "three" else 1)
     stored += 4 * filters * (2 if levels == "offset" else 1)
     biases = 0 if bias is None else filters
     return LayerSummary(
         name=name,
         kind=kind,
-        shape=shape,
+        shape=tuple(binary.shape),
         parameters=weights + biases,
         method=method,
         activation=activation,

@@ -14,7 +14,8 @@ def filters_to_rows(weight: NDArray[Any]) -> NDArray[Any]:
     """One row per filter, its weights in the order of the kernel axes, then input channel (fastest).
 
     Args:
-        weight: (M, Cin / groups, *kernel) of a convolution, or (M, n) of a linear layer, left unchanged.
+        weight: (M, Cin / groups, *kernel) of a convolution, or (M, n) of a linear layer, left unchanged. That of a
+            transposed convolution is given filters first, as `equibit.layers.filters_first` makes it.
 
     Returns:
         Array of shape (M, n) with n = Cin / groups * prod(kernel); a view where numpy can give one.

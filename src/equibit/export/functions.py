@@ -13,6 +13,9 @@ from equibit.packed.onnx_ops import DOMAIN
 
 OPSET = 20  # what torch's exporter writes by default, and the first with everything used here
 
+# Attributes that are one number; the others are lists of integers.
+_SCALARS = {"group": AttributeProto.INT, "value_int": AttributeProto.INT, "value_float": AttributeProto.FLOAT}
+
 
 class _Body:
     """Nodes of a function under construction; every method appends nodes and returns the name of the result."""
@@ -25,8 +28,8 @@ class _Body:
         result = output or f"{kind.lower()}_{len(self.nodes)}"
         node = helper.make_node(kind, inputs, [result], **attrs)
         for name, source in (refs or {}).items():
-            kinds = {"group": AttributeProto.INT, "value_float": AttributeProto.FLOAT}
-            reference = AttributeProto(name=name, ref_attr_name=source, type=kinds.get(name, AttributeProto.INTS))
+            kind_of_value = _SCALARS.get(name, AttributeProto.INTS)
+            reference = AttributeProto(name=name, ref_attr_name=source, type=kind_of_value)
             node.attribute.append(reference)
         self.nodes.append(node)
         return result
@@ -62,6 +65,14 @@ class _Body:
             weight = self.op("Add", weight, self.op("Unsqueeze", "offset", self.ints(-1)))
         return self.op("Reshape", weight, dimensions)
 
+    def channels_first(self, weight: str) -> str:
+        """(filters, *kernel, channels) -> (input channels, filters / group, *kernel), as a ConvTranspose has it."""
+        group = self.op("Reshape", self.op("Constant", refs={"value_int": "group"}), self.ints(1))
+        parts = self.op("Concat", group, self.ints(-1), self.op("Shape", weight, start=1), axis=0)
+        swapped = self.op("Transpose", self.op("Reshape", weight, parts), refs={"perm": "perm"})
+        merged = self.op("Concat", self.ints(-1), self.op("Shape", swapped, start=2), axis=0)
+        return self.op("Reshape", swapped, merged)
+
     def sign(self, x: str) -> str:
         """+1 where x >= 0, else -1."""
         zero = self.tensor(TensorProto.FLOAT, [], [0.0])
@@ -89,6 +100,11 @@ def function(name: str) -> FunctionProto:
     if name.endswith("Linear"):
         product = body.op("MatMul", x, body.op("Transpose", weight, perm=[1, 0]))
         body.op("Add", product, "bias", output="Y")
+    elif name.endswith("ConvTranspose"):
+        geometry = ["strides", "dilations", "pads", "output_padding", "group"]
+        kernel, refs = body.channels_first(weight), {name: name for name in geometry}
+        body.op("ConvTranspose", x, kernel, "bias", output="Y", refs=refs)
+        attributes += ["perm", *geometry]
     else:
         refs = {"strides": "strides", "dilations": "dilations", "group": "group"} | ({} if xnor else {"pads": "pads"})
         kernel = body.op("Transpose", weight, refs={"perm": "perm"})

@@ -74,8 +74,8 @@ def fold_batch_norms(model: ModelProto) -> int:
 
 
 def _per_filter(model: ModelProto, node: NodeProto) -> bool:
-    """Whether dim 1 of the node's output are its filters: always for Conv, for Linear only with 2-D output."""
-    if node.op_type.endswith("Conv"):
+    """Whether dim 1 of the node's output are its filters: for Linear only with 2-D output, for the others always."""
+    if not node.op_type.endswith("Linear"):
         return True
     shapes = {info.name: info.type.tensor_type.shape for info in model.graph.value_info}
     return node.output[0] in shapes and len(shapes[node.output[0]].dim) == 2

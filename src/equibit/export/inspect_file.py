@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto
-from onnx.helper import make_tensor_value_info
+from onnx.helper import make_tensor_value_info, tensor_dtype_to_np_dtype
 
 from equibit import bits
 from equibit.analysis import LayerSummary, Summary
@@ -17,7 +17,7 @@ from equibit.export.graph import Array, attribute, initializers, slots
 from equibit.packed.onnx_ops import DOMAIN
 from equibit.runtime import InferenceSession
 
-_FLOAT_LAYERS = ("Conv", "Gemm", "MatMul")
+_FLOAT_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def summarize_onnx(path: str | os.PathLike[str]) -> Summary:
@@ -33,9 +33,9 @@ def summarize_onnx(path: str | os.PathLike[str]) -> Summary:
     model = read(path)
     values = initializers(model)
     nodes = [n for n in model.graph.node if n.domain == DOMAIN or _weight(n, values) is not None]
-    outputs = _output_shapes(model, nodes)
+    shapes = _shapes(model, [_extent(node) for node in nodes])
     method = next((p.value for p in model.metadata_props if p.key == "equibit.method"), "binary")
-    layers = tuple(_describe(node, values, outputs[node.output[0]], method) for node in nodes)
+    layers = tuple(_describe(node, values, shapes[_extent(node)], method) for node in nodes)
     counted = {name for node in nodes for name in node.input}
     rest = sum(v.size for name, v in values.items() if name not in counted and v.dtype == np.float32)
     size = Path(path).stat().st_size
@@ -76,33 +76,39 @@ def _weight(node: NodeProto, values: dict[str, Array]) -> Array | None:
     return values.get(node.input[1])
 
 
-def _output_shapes(model: ModelProto, nodes: list[NodeProto]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the nodes' outputs for one input, by running the file once on zeros."""
+def _extent(node: NodeProto) -> str:
+    """The tensor at whose every position all weights of the node are used once: for ConvTranspose its input."""
+    return str(node.input[0] if node.op_type.endswith("ConvTranspose") else node.output[0])
+
+
+def _shapes(model: ModelProto, wanted: list[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of tensors of the graph for one input, by running the file once on zeros."""
     probe = ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
-    names = list(dict.fromkeys(n.output[0] for n in nodes))
+    names = sorted(set(wanted) - {value.name for value in model.graph.input})
     probe.graph.output.extend(make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     session = InferenceSession(probe.SerializeToString())
     feeds: dict[str, Any] = {}
+    types = {value.name: tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in model.graph.input}
     for value in session.get_inputs():
         if not all(isinstance(side, int) for side in value.shape[1:]):
             raise FormatError(f"the input {value.name!r} has the shape {value.shape}; all but the batch must be fixed.")
-        feeds[value.name] = np.zeros((1, *value.shape[1:]), np.float32)
-    return {name: out.shape for name, out in zip(names, session.run(names, feeds), strict=True)}
+        feeds[value.name] = np.zeros((1, *value.shape[1:]), types[value.name])
+    found = dict(zip(names, session.run(names, feeds), strict=True)) if names else {}
+    return {name: value.shape for name, value in (feeds | found).items()}
 
 
-def _describe(node: NodeProto, values: dict[str, Array], output: tuple[int, ...], method: str) -> LayerSummary:
+def _describe(node: NodeProto, values: dict[str, Array], extent: tuple[int, ...], method: str) -> LayerSummary:
     inputs = [values[name] for name in node.input if name in values]
     stored, ours = sum(t.nbytes for t in inputs), node.domain == DOMAIN
     if ours:
         filters, *rest = attribute(node, "shape")
-        shape, fan_in = (filters, rest[-1], *rest[:-1]), int(np.prod(rest))
-        count = filters * fan_in + filters
+        shape = (filters, rest[-1], *rest[:-1])
+        count = int(np.prod(shape)) + filters
     else:
-        weight = inputs[0]
-        shape, count = weight.shape, sum(t.size for t in inputs)
-        fan_in = weight[0].size if node.op_type == "Conv" else weight.size // output[-1]
+        shape, count = inputs[0].shape, sum(t.size for t in inputs)
+    positions = np.prod(extent[1:]) // extent[1 if "Conv" in node.op_type else -1]
     return LayerSummary(
         name=node.name,
         kind=node.op_type,
@@ -110,11 +116,11 @@ def _describe(node: NodeProto, values: dict[str, Array], output: tuple[int, ...]
         parameters=count,
         method=method if ours else None,
         activation="sign" if node.op_type.startswith("Xnor") else None,
-        ratio=_ratio(node, values, fan_in) if ours else None,
+        ratio=_ratio(node, values, int(np.prod(shape[1:]))) if ours else None,
         float_bytes=4 * count,
         packed_bytes=stored,
         onnx_bytes=stored,
-        macs=int(np.prod(output[1:])) * fan_in,
+        macs=int(positions * np.prod(shape)),
     )
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,8 @@ class Check:
 def verify_onnx(model: nn.Module, path: str | os.PathLike[str], inputs: Inputs) -> Check:
     """Compares an exported file with the model it was made from, layer by layer and in its outputs.
 
+    The model may return tensors, or tuples, lists and mappings of them, as the models of Transformers do.
+
     Args:
         model: The binarised, packed or float model.
         path: The exported file.
@@ -88,7 +91,7 @@ def verify_onnx(model: nn.Module, path: str | os.PathLike[str], inputs: Inputs) 
         The comparison; it never raises because of a difference.
 
     Raises:
-        InputError: No inputs, or not what the file takes.
+        InputError: No inputs, or not what the file takes; or the model returns something other than tensors.
         FileError: No file at `path`.
         FormatError: The file cannot be read, or its layers are not the model's.
     """
@@ -152,7 +155,21 @@ def _evaluate(packed: nn.Module, batch: tuple[Tensor, ...]) -> list[Array]:
             outputs = packed(*batch)
     except (RuntimeError, ValueError, TypeError) as error:
         raise InputError(f"the model does not take these inputs, which the file takes: {error}") from error
-    return [output.cpu().numpy() for output in (outputs if isinstance(outputs, (tuple, list)) else (outputs,))]
+    return [output.cpu().numpy() for output in _tensors(outputs)]
+
+
+def _tensors(outputs: Any) -> Iterator[Tensor]:
+    """The tensors of a model's outputs in the order of the file's; a mapping counts by its values."""
+    if isinstance(outputs, Tensor):
+        yield outputs
+    elif isinstance(outputs, (Mapping, tuple, list)):
+        for part in outputs.values() if isinstance(outputs, Mapping) else outputs:
+            yield from _tensors(part)
+    elif outputs is not None:
+        raise InputError(
+            f"the model returns a {type(outputs).__name__}; verify_onnx compares tensors, and tuples, lists and "
+            "mappings of them."
+        )
 
 
 class _Guide:
@@ -176,19 +193,24 @@ class _Guide:
         self.input_ok = False
         self.checks: list[LayerCheck] = []
 
-    def before(self, layer: PackedLayer, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def before(
+        self, layer: PackedLayer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Forward pre-hook: the file's input in the place of the model's."""
         if not self.calls.get(layer.spec.name):
             self.missing.append(layer.spec.name)
-            return args
+            return args, kwargs
+        x = args[0] if args else kwargs["input"]
         given = torch.from_numpy(self.found[self.calls[layer.spec.name][0].input[0]])
         if isinstance(layer, PackedConv) and layer.padding_mode != "zeros":
             given = F.pad(given, [-side for side in layer.pads])  # the file pads before the node
-        own = args[0].cpu().numpy()
+        own = x.cpu().numpy()
         self.input_ok = _distance(given.numpy(), own) <= TOLERANCE * _magnitude(own) < np.inf
-        return (given.to(args[0].device),) if given.shape == args[0].shape else args
+        if given.shape != x.shape:
+            return args, kwargs
+        return (given.to(x.device), *args[1:]), {name: value for name, value in kwargs.items() if name != "input"}
 
-    def after(self, layer: PackedLayer, _args: tuple[Tensor, ...], output: Tensor) -> None:
+    def after(self, layer: PackedLayer, _args: tuple[Any, ...], output: Tensor) -> None:
         """Forward hook: compares with what the file computed."""
         if self.calls.get(layer.spec.name):
             node = self.calls[layer.spec.name].pop(0)
@@ -205,7 +227,10 @@ def _check_layers(packed: nn.Module, path: Path, batch: tuple[Tensor, ...]) -> t
     handles = [
         handle
         for _, layer in packed_layers(packed)
-        for handle in (layer.register_forward_pre_hook(guide.before), layer.register_forward_hook(guide.after))
+        for handle in (
+            layer.register_forward_pre_hook(guide.before, with_kwargs=True),
+            layer.register_forward_hook(guide.after),
+        )
     ]
     outputs = _evaluate(packed, batch)
     for handle in handles:
@@ -233,7 +258,7 @@ def _expected(layer: PackedLayer, node: onnx.NodeProto, constants: dict[str, Arr
 
     With s the scale and b the bias of the layer and s', b' those in the file, y' = s' / s (y - b) + b'.
     """
-    axis = 1 if node.op_type.endswith("Conv") else -1
+    axis = -1 if node.op_type.endswith("Linear") else 1
     shape = [1] * output.ndim
     shape[axis] = -1
     old, new = layer.scale.double().cpu().numpy(), constants["scale"].astype(np.float64)

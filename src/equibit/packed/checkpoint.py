@@ -1,7 +1,7 @@
 """The packed checkpoint: one safetensors file, no pickle.
 
 Metadata: `format` = equibit, `version` = 1, `layers` = a JSON list with one object per packed layer (kind, name,
-shape, method, levels, activation, pad_value). Tensors: the packed model's state dict.
+shape with filters first, method, levels, activation, pad_value). Tensors: the packed model's state dict.
 """
 
 import copy
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from equibit import activations, bits, methods
 from equibit.errors import FileError, FormatError, StateError
 from equibit.files import write_bytes
-from equibit.layers import layer_kind
+from equibit.layers import filters_first, layer_kind, swapped_groups
 from equibit.packed.modules import KINDS, PackedLayer, Spec
 from equibit.packed.pack import packed_layers
 
@@ -147,10 +147,10 @@ def _empty(spec: Spec, source: nn.Module | None) -> nn.Module:
     if source is None or base is None or base.__name__ != spec.kind:
         found = "nothing" if source is None else type(source).__name__
         raise FormatError(f"the checkpoint has a {spec.kind} named {spec.name!r}; the model has {found} there.")
-    shape = tuple(cast(Tensor, source.weight).shape)
+    shape = tuple(filters_first(cast(Tensor, source.weight).detach(), swapped_groups(source)).shape)
     if shape != spec.shape:
         raise FormatError(
-            f"layer {spec.name!r} has shape {spec.shape} in the checkpoint and {shape} in the model; "
+            f"layer {spec.name!r} has shape {spec.shape} in the checkpoint and {shape} in the model (filters first); "
             "build the model with the arguments it was trained with."
         )
     activation = None if spec.activation is None else activations.create(spec.activation, spec.pad_value)

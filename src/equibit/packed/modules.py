@@ -1,6 +1,6 @@
 """Layers that hold their weights as bits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from equibit import bits
 from equibit.activations import SignActivation
-from equibit.errors import StateError
-from equibit.layers import ACTIVATION
+from equibit.errors import InputError, StateError
+from equibit.layers import ACTIVATION, filters_first, swapped_groups
 from equibit.methods.protocol import effective
 from equibit.packed.onnx_ops import emit, operator
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Spec:
 
     Attributes:
         name: Name of the layer in the model.
-        kind: Linear, Conv1d, Conv2d or Conv3d.
-        shape: Shape of the float weight, filters first.
+        kind: Name of the layer type, an entry of `KINDS`.
+        shape: Shape of the weight with filters first: (filters, channels of one filter, *kernel).
         method: Key of the method that made the weights.
         levels: `two`, `offset` or `three`.
         activation: Key of the sign activation before the layer, None for 1W32A.
@@ -63,6 +64,7 @@ class PackedLayer(nn.Module):
     def __init__(self, spec: Spec, source: nn.Module, activation: SignActivation | None) -> None:
         super().__init__()
         self.spec = spec
+        self.swapped_groups = swapped_groups(source)
         filters, device = spec.shape[0], next(source.parameters()).device
         rows = torch.zeros(filters, bits.row_bytes(self.fan_in), dtype=torch.uint8, device=device)
         values = torch.zeros(filters, device=device)
@@ -74,6 +76,7 @@ class PackedLayer(nn.Module):
         self.register_buffer("bias", None if bias is None else bias.detach().clone())
         if activation is not None:
             self.add_module(ACTIVATION, activation)
+        self.register_forward_pre_hook(_call_the_layer)
         self.eval()
 
     @property
@@ -86,31 +89,44 @@ class PackedLayer(nn.Module):
         """The sign activation before the layer."""
         return cast(SignActivation | None, getattr(self, ACTIVATION, None))
 
-    def binary(self) -> Tensor:
-        """The unpacked binary weight, int8 of the float weight's shape, values -1/+1 (0 where pruned)."""
+    def filters(self) -> Tensor:
+        """The unpacked binary weight, int8 with filters in dim 0, values -1/+1 (0 where pruned)."""
         signs = 2 * unpack(self.bits, self.fan_in) - 1
         if self.mask is not None:
             signs = signs * unpack(self.mask, self.fan_in)
         filters, channels, *kernel = self.spec.shape
         return signs.reshape(filters, *kernel, channels).movedim(-1, 1)
 
-    def weight(self, dtype: torch.dtype) -> Tensor:
-        """scale * binary + offset, the effective weight, in `dtype`."""
+    def binary(self) -> Tensor:
+        """The unpacked binary weight, int8 of the float weight's shape, values -1/+1 (0 where pruned)."""
+        return filters_first(self.filters(), self.swapped_groups)
+
+    @property
+    def weight(self) -> Tensor:
+        """The float32 effective weight, unpacked at every access: for code that reads `layer.weight`."""
+        return self.effective_weight(torch.float32)
+
+    def effective_weight(self, dtype: torch.dtype) -> Tensor:
+        """scale * binary + offset in `dtype`, shaped as the float weight."""
         wide = torch.promote_types(dtype, torch.float32)
         offset = None if self.offset is None else self.offset.to(wide)
-        return effective(self.binary().to(wide), self.scale.to(wide), offset).contiguous().to(dtype)
+        filters = effective(self.filters().to(wide), self.scale.to(wide), offset)
+        return filters_first(filters, self.swapped_groups).contiguous().to(dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The float layer's forward with the effective weight."""
-        if self.activation is not None:
-            x = self.activation(x)
-        return self.compute(x, self.weight(x.dtype))
+    def forward(self, input: Tensor) -> Tensor:
+        """The float layer's forward, by the same names, with the effective weight."""
+        x = self.binarized(input)
+        return self.compute(x, self.effective_weight(x.dtype))
+
+    def binarized(self, x: Tensor) -> Tensor:
+        """The input behind the sign activation of a 1W1A layer, or as it is."""
+        return x if self.activation is None else self.activation(x)
 
     def compute(self, x: Tensor, weight: Tensor) -> Tensor:
         """The layer's linear operation."""
         raise NotImplementedError
 
-    def export(self, x: Tensor) -> Tensor:
+    def export(self, input: Tensor) -> Tensor:
         """The layer as one ONNX node; `export_onnx` puts this in the place of `forward`."""
         raise NotImplementedError
 
@@ -145,12 +161,12 @@ class PackedLinear(PackedLayer):
         """x W^T + bias."""
         return F.linear(x, weight, self.bias)
 
-    def export(self, x: Tensor) -> Tensor:
+    def export(self, input: Tensor) -> Tensor:
         """One `equibit::...Linear` node."""
-        self.check_input(x, self.spec.shape[1], -1)
+        self.check_input(input, self.spec.shape[1], -1)
         name = operator(self.spec.levels, "Linear", xnor=self.activation is not None)
         attributes = {"layer": self.spec.name, "shape": list(self.spec.shape)}
-        return emit(name, x, self.tensors(), attributes, [*x.shape[:-1], self.spec.shape[0]])
+        return emit(name, input, self.tensors(), attributes, [*input.shape[:-1], self.spec.shape[0]])
 
 
 class PackedConv(PackedLayer):
@@ -181,8 +197,9 @@ class PackedConv(PackedLayer):
         convolve = _CONV[len(padding)]
         return convolve(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
-    def export(self, x: Tensor) -> Tensor:
+    def export(self, input: Tensor) -> Tensor:
         """One `equibit::...Conv` node; a padding mode other than zeros is a standard Pad before it."""
+        x = input
         self.check_input(x, self.groups * self.spec.shape[1], 1)
         pads = self.pads if self.activation is None or not self.activation.pads else self.activation.pads
         if self.padding_mode != "zeros":
@@ -207,6 +224,76 @@ class PackedConv(PackedLayer):
         return emit(name, x, self.tensors(), attributes, [x.shape[0], filters, *spatial])
 
 
+class PackedConvTranspose(PackedLayer):
+    """ConvTranspose1d/2d/3d with packed weights: x (N, C, *spatial) -> (N, filters, *spatial)."""
+
+    def __init__(self, spec: Spec, source: nn.Module, activation: SignActivation | None) -> None:
+        super().__init__(spec, source, activation)
+        conv = cast(nn.ConvTranspose2d, source)
+        self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
+        self.padding, self.output_padding = cast(tuple[int, ...], conv.padding), conv.output_padding
+
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """The float layer's forward; `output_size` chooses among the sizes that a strided layer can give."""
+        x = self.binarized(input)
+        return self.compute(x, self.effective_weight(x.dtype), output_size)
+
+    def compute(self, x: Tensor, weight: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """The transposed convolution."""
+        convolve, extra = _CONV_TRANSPOSE[len(self.stride)], self.extra(x, output_size)
+        return convolve(x, weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation)
+
+    def smallest(self, x: Tensor) -> list[int]:
+        """Spatial size of the output without output padding: (size - 1) stride - 2 padding + dilation (k - 1) + 1."""
+        kernel = self.spec.shape[2:]
+        geometry = zip(x.shape[-len(kernel) :], self.stride, self.padding, self.dilation, kernel, strict=True)
+        return [(size - 1) * s - 2 * p + d * (k - 1) + 1 for size, s, p, d, k in geometry]
+
+    def extra(self, x: Tensor, output_size: Sequence[int] | None) -> list[int]:
+        """Output padding: the layer's own, or what makes the output as large as asked.
+
+        Raises:
+            InputError: The layer cannot give an output of that size.
+        """
+        if output_size is None:
+            return list(self.output_padding)
+        smallest = self.smallest(x)
+        extra = [wanted - least for wanted, least in zip(output_size[-len(smallest) :], smallest, strict=False)]
+        if len(extra) < len(smallest) or not all(0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
+            largest = [least + s - 1 for least, s in zip(smallest, self.stride, strict=True)]
+            raise InputError(
+                f"layer {self.spec.name!r} cannot give output_size={tuple(output_size)} for an input of shape "
+                f"{tuple(x.shape)}; spatial sizes from {smallest} to {largest} are possible."
+            )
+        return extra
+
+    def export(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """One `equibit::...ConvTranspose` node."""
+        filters, channels, *kernel = self.spec.shape
+        self.check_input(input, self.groups * channels, 1)
+        axes, extra = len(kernel), self.extra(input, output_size)
+        attributes: dict[str, Any] = {
+            "layer": self.spec.name,
+            "shape": [filters, *kernel, channels],
+            "perm": [0, axes + 2, 1, *range(2, axes + 2)],
+            "strides": list(self.stride),
+            "dilations": list(self.dilation),
+            "pads": [*self.padding, *self.padding],
+            "output_padding": extra,
+            "group": self.groups,
+        }
+        spatial = [least + more for least, more in zip(self.smallest(input), extra, strict=True)]
+        name = operator(self.spec.levels, "ConvTranspose", xnor=self.activation is not None)
+        return emit(name, input, self.tensors(), attributes, [input.shape[0], filters, *spatial])
+
+
+def _call_the_layer(_layer: nn.Module, _args: tuple[Any, ...]) -> None:
+    """A hook that does nothing but be there: torch's TransformerEncoderLayer then calls its layers.
+
+    In eval mode it would read their weights instead, past the sign activation and past `export`.
+    """
+
+
 def unpack(packed: Tensor, n: int) -> Tensor:
     """uint8 (rows, row bytes) -> the first n bits of each row as int8 0/1, least significant bit first."""
     shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
@@ -219,4 +306,7 @@ KINDS: Mapping[str, type[PackedLayer]] = {
     "Conv1d": PackedConv,
     "Conv2d": PackedConv,
     "Conv3d": PackedConv,
+    "ConvTranspose1d": PackedConvTranspose,
+    "ConvTranspose2d": PackedConvTranspose,
+    "ConvTranspose3d": PackedConvTranspose,
 }

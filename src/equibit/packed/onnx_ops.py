@@ -1,10 +1,12 @@
 """The nodes that packed layers become in an ONNX file.
 
-Domain `equibit`, version 1. Operator names are [Xnor](Binary|Offset|Ternary)(Linear|Conv): Xnor where the input is
-binarised first, and the levels of the weight. Inputs: X, bits, mask (Ternary), scale, offset (Offset), bias.
-Attributes: `shape` (filters, kernel..., channels per group: the layout of a row) and `layer`, the layer's name, which
-the exporter turns into the node's name; for Conv `strides`, `dilations`, `pads` (all begins, then all ends), `group`
-and `perm` (from rows to channels second); for XnorConv `pad_value`, which pads after the sign.
+Domain `equibit`, version 1. Operator names are `[Xnor](Binary|Offset|Ternary)(Linear|Conv|ConvTranspose)`: Xnor where
+the input is binarised first, and the levels of the weight. Inputs: X, bits, mask (Ternary), scale, offset (Offset),
+bias. Attributes: `shape` (filters, kernel..., channels per group: the layout of a row) and `layer`, the layer's name,
+which the exporter turns into the node's name; for Conv `strides`, `dilations`, `pads` (all begins, then all ends),
+`group` and `perm` (from rows to channels second); for XnorConv `pad_value`, which pads after the sign. ConvTranspose
+has those of Conv (`pads` crops the output; `perm` is from (group, filters of a group, kernel..., channels) to
+(group, channels, filters of a group, kernel...)) and `output_padding`.
 """
 
 from typing import Any
@@ -19,7 +21,7 @@ _LEVELS = {"two": "Binary", "offset": "Offset", "three": "Ternary"}
 
 
 def operator(levels: str, base: str, *, xnor: bool) -> str:
-    """Operator name for a kind of layer; `base` is Linear or Conv."""
+    """Operator name for a kind of layer; `base` is Linear, Conv or ConvTranspose."""
     return f"{'Xnor' if xnor else ''}{_LEVELS[levels]}{base}"
 
 

@@ -44,15 +44,15 @@ def packed_layers(model: nn.Module) -> Iterator[tuple[str, PackedLayer]]:
 
 def packed_state(layer: BinaryLayer) -> dict[str, torch.Tensor]:
     """The packed tensors of a binarised layer: bits, scale, and mask or offset where the levels need them."""
-    latent, method = layer.latent.detach(), layer.method
-    rows = bits.filters_to_rows(method.binary(latent).to(torch.int8).cpu().numpy())
-    state = {"scale": method.scale(latent).float()}
+    filters, method = layer.filters.detach(), layer.method
+    rows = bits.filters_to_rows(method.binary(filters).to(torch.int8).cpu().numpy())
+    state = {"scale": method.scale(filters).float()}
     if method.levels == "three":
         signs, mask = bits.pack_ternary(rows)
         state["mask"] = torch.from_numpy(mask)
     else:
         signs = bits.pack_bits(rows)
-    offset = method.offset(latent)
+    offset = method.offset(filters)
     if offset is not None:
         state["offset"] = offset.float()
     return state | {"bits": torch.from_numpy(signs)}
@@ -65,7 +65,7 @@ def _packed(layer: BinaryLayer) -> PackedLayer:
     spec = Spec(
         name=layer.name,
         kind=base.__name__,
-        shape=tuple(layer.latent.shape),
+        shape=tuple(layer.filters.shape),
         method=layer.method.key,
         levels=layer.method.levels,
         activation=None if activation is None else activation.key,
