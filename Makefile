@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NATIVE := $(wildcard cpp/include/equibit/*.h cpp/src/*.cpp cpp/bindings/*.cpp) CMakeLists.txt
 
-.PHONY: demo test test-slow test-gpu lint format install clean
+.PHONY: demo test test-slow test-gpu lint format docs install clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -40,5 +40,8 @@ format: .venv/installed  ## rewrite the sources in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(filter %.h %.cpp,$(NATIVE))
 
+docs: .venv/installed  ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:  ## remove everything that was built
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache

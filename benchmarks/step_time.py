@@ -1,81 +1,107 @@
-"""Training overhead: the time of one step with binary weights over the same step with float weights.
+"""Training overhead and speed: one step with binary weights beside the same step with float weights.
 
-    python benchmarks/step_time.py [--model resnet18] [--batch 128] [--rounds 7] [--threads 2] [--out FILE]
+    python benchmarks/step_time.py [--model resnet18] [--batch 128] [--rounds 7] [--settings plain amp ...] [--out FILE]
 
-The networks take turns, one step each a round, so that a busy machine slows all of them; the ratio of a round's two
-steps is what counts. Prints medians and the spread as JSON.
+A step is the trainer's own: batch gathered and augmented, normalised, forward, backward, optimiser. Every network under
+every setting takes its turn in each round, one step each, so that a busy machine slows all of them; the ratio of a
+round's two steps is what counts. Settings are those of a recipe's `train` section, joined by `+`: `plain`,
+`channels_last`, `amp`, `compile`. Prints medians and the spread as JSON.
 """
 
 import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
-import equibit as eb
-from equibit import models, training
-from equibit.layers import binary_layers
-from equibit.methods.selection import lowest
+from equibit import data, recipes, training
 from equibit.training import record
+from equibit.training.device import open_accelerator
+from equibit.training.schedules import Position
+from equibit.training.steps import Training
 
-SHAPES = {"resnet18": (3, 32, 32), "conv2": (3, 32, 32), "lenet5": (1, 28, 28)}
-METHODS = ("sign", "bi_half")
-
-
-def step_of(name: str, method: str | None, batch: int) -> tuple[Callable[[], None], nn.Module]:
-    torch.manual_seed(0)
-    shape = SHAPES[name]
-    model = models.create(name, in_shape=shape)
-    if method:
-        eb.binarize_(model, method)
-    optimizer = torch.optim.SGD(eb.param_groups(model, 5e-4), lr=0.01, momentum=0.9)
-    images, labels = torch.randn(batch, *shape), torch.randint(10, (batch,))
-
-    def step() -> None:
-        eb.advance(model, 0.5)
-        loss = nn.functional.cross_entropy(model(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return step, model
+MODELS = {"resnet18": "cifar10-resnet18", "conv2": "cifar10-conv2", "lenet5": "mnist-lenet5"}
+NETWORKS = {"float": "float", "sign": "sign-1w32a", "bi_half": "bi_half-1w32a"}
+SWITCHES = ("plain", "channels_last", "amp", "compile")
+IMAGES = 2048  # random ones: a step costs the same on any pixels
 
 
-def timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+class Stepper:
+    """One network in training, a step at a time."""
+
+    def __init__(self, model: str, network: str, setting: str, batch: int) -> None:
+        switches = {f"train.{name}": True for name in setting.split("+") if name != "plain"}
+        recipe = recipes.load(f"{MODELS[model]}-{NETWORKS[network]}")
+        recipe = recipes.override(recipe, {"data.batch_size": batch, "train.device": "cpu", **switches})
+        entry = data.entry(recipe.data.name)
+        pixels = torch.randint(256, (IMAGES, *entry.in_shape), dtype=torch.uint8)
+        split = data.TensorSplit(pixels, torch.randint(len(entry.classes), (IMAGES,)))
+        channels = entry.in_shape[0]
+        dataset = data.Dataset(
+            entry.name, split, split, entry.classes, (0.5,) * channels, (0.25,) * channels, entry.in_shape
+        )
+        recipe = training.loop.complete(recipe, dataset)
+        self.training = Training(recipe, dataset, open_accelerator(recipe.train))
+        self.training.model.train()
+        order = torch.randperm(IMAGES).split(batch)[: IMAGES // batch]
+        self.batches = (found for _ in cycle([0]) for found in split.batches(order, augment=recipe.data.augment))
+
+    def seconds(self) -> float:
+        """Takes one step and says how long it took."""
+        start = time.perf_counter()
+        self.training.step(Position(0, 0, self.training.steps), *next(self.batches))
+        return time.perf_counter() - start
 
 
-def selection_seconds(model: nn.Module, rounds: int) -> dict[str, float]:
-    """All layers' selection, ours beside a per-filter torch.sort."""
-    rows = [layer.latent.detach().flatten(1) for layer in binary_layers(model)]
-    ours = [timed(lambda: [lowest(r, r.shape[1] // 2) for r in rows]) for _ in range(rounds)]
-    sort = [timed(lambda: [r.sort(dim=1) for r in rows]) for _ in range(rounds)]
-    return {"selection_seconds": statistics.median(ours), "sort_seconds": statistics.median(sort)}
+def spread(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {"median": statistics.median(ordered), "lowest": ordered[0], "highest": ordered[-1]}
+
+
+def compare(steppers: dict[tuple[str, str], Stepper], rounds: int, batch: int) -> list[dict[str, Any]]:
+    """One row for each network and setting; ratios to the float network of the same setting, round by round."""
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in steppers}
+    for turn in range(rounds + 2):
+        for key, stepper in steppers.items():
+            took = stepper.seconds()
+            if turn > 1:  # the first turns allocate and compile
+                seconds[key].append(took)
+    rows = []
+    for (setting, network), taken in seconds.items():
+        ratios = [own / base for own, base in zip(taken, seconds[setting, "float"], strict=True)]
+        rows.append(
+            {
+                "setting": setting,
+                "network": network,
+                "seconds": spread(taken),
+                "images_per_second": batch / statistics.median(taken),
+                "over_float": spread(ratios),
+            }
+        )
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=sorted(SHAPES), default="resnet18")
+    parser.add_argument("--model", choices=sorted(MODELS), default="resnet18")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--settings", nargs="+", default=["plain"], help=f"{', '.join(SWITCHES)}, joined by +")
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     training.keep_freed_memory()  # as `equibit train` does
-    steps = {m: step_of(arguments.model, m, arguments.batch) for m in (None, *METHODS)}
-    seconds: dict[str, list[float]] = {str(m): [] for m in steps}
-    for turn in range(arguments.rounds + 1):
-        for method, (step, _) in steps.items():
-            took = timed(step)
-            if turn:  # the first turn allocates
-                seconds[str(method)].append(took)
+    steppers = {
+        (setting, network): Stepper(arguments.model, network, setting, arguments.batch)
+        for setting in arguments.settings
+        for network in arguments.networks
+    }
     found = {
         "model": arguments.model,
         "batch": arguments.batch,
@@ -84,18 +110,8 @@ def main() -> None:
         "hardware": record.hardware("cpu"),
         "versions": record.versions(),
         "commit": record.source_commit(),
-        "float_seconds": statistics.median(seconds["None"]),
-        "methods": {},
-        **selection_seconds(steps["bi_half"][1], arguments.rounds),
+        "rows": compare(steppers, arguments.rounds, arguments.batch),
     }
-    for method in METHODS:
-        ratios = sorted(b / f for b, f in zip(seconds[method], seconds["None"], strict=True))
-        found["methods"][method] = {
-            "seconds": statistics.median(seconds[method]),
-            "ratio_median": statistics.median(ratios),
-            "ratio_lowest": ratios[0],
-            "ratio_highest": ratios[-1],
-        }
     text = json.dumps(found, indent=2)
     print(text)
     if arguments.out:

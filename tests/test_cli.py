@@ -8,24 +8,37 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from equibit import data, recipes
+from equibit import data, models, recipes
 from equibit.cli import main
-from equibit.cli.main import VERBS
+from equibit.cli.verbs import VERBS
 
 RECIPE = "digits-digits_net-bi_half-1w32a"
-ISSUE_VERBS = [
-    "demo",
-    "train",
-    "eval",
-    "summary",
-    "export",
-    "verify",
-    "predict",
-    "methods",
-    "models",
-    "recipes",
-    "data",
-]
+SUMMARY_KEYS = {
+    "recipe", "method", "final_accuracy", "best_accuracy", "best_epoch", "test_n", "epochs", "seed", "seconds",
+    "parameters", "binary_parameters", "packed_bytes", "hardware", "versions", "commit",
+}  # fmt: skip
+JSON_KEYS = {  # the contract's table of verbs; RUN, FILE, IMAGE and LIST stand for what the fixtures made
+    "train": (f"train {RECIPE} --out RUN --train.epochs 2 --method.ratio=0.25 --resume", SUMMARY_KEYS),
+    "eval": ("eval FILE", {"accuracy", "n", "loss", "dataset"}),
+    "summary": (
+        "summary RUN",
+        {"layers", "parameters", "binary_parameters", "float_bytes", "packed_bytes", "onnx_bytes", "macs_float",
+         "macs_binary"},
+    ),
+    "analyze": ("analyze RUN", {"layers", "epochs"}),
+    "export": ("export RUN -o FILE", {"bytes"}),
+    "verify": ("verify RUN FILE", {"ok", "agreement", "max_abs_error", "n"}),
+    "bench": ("bench FILE --rounds 1", {"cpu", "kernel", "threads", "batch", "results"}),
+    "predict": ("predict FILE IMAGE", [{"file", "label", "probability", "top"}]),
+    "run-list": ("run-list LIST --minutes 1 --out RUNS", [{"recipe", "out", "state", "epochs", "accuracy", "seconds",
+                                                           "log"}]),
+    "methods": ("methods", [{"name", "arguments", "about"}]),
+    "models": ("models", [{"name", "options", "about"}]),
+    "recipes": ("recipes", [{"name", "data", "model", "method", "epochs"}]),
+    "data": ("data list", [{"name", "state", "about"}]),
+    "version": ("version", {"equibit", "kernel", "kernels", "cpu", "python", "torch", "onnxruntime"}),
+}  # fmt: skip
+WITHOUT_JSON = {"demo": "writes demo.json", "completion": "prints a script"}
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +67,40 @@ def call(capsys):
     return invoke
 
 
-def test_the_verbs_are_those_of_the_contract():
-    assert sorted(VERBS) == sorted(ISSUE_VERBS)
+def test_every_verb_is_tested():
+    assert sorted(VERBS) == sorted([*JSON_KEYS, *WITHOUT_JSON])
+    assert len(VERBS) >= 16
 
 
-@pytest.mark.parametrize("verb", ISSUE_VERBS)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as caught:
         main([verb, "--help"])
     assert caught.value.code == 0
-    assert VERBS[verb].description.split()[0] in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert VERBS[verb].load().description.split()[0] in printed
+    assert ("--json" in printed) == (verb in JSON_KEYS)
+
+
+@pytest.fixture(scope="module")
+def places(run, file, tmp_path_factory):
+    """What the words in capitals of JSON_KEYS stand for."""
+    folder = tmp_path_factory.mktemp("places")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "0.png")
+    (folder / "list.yaml").write_text(f"- {{recipe: {RECIPE}, out: {run}, train.epochs: 2, method.ratio: 0.25}}\n")
+    return {"RUN": run, "FILE": file, "IMAGE": folder / "0.png", "LIST": folder / "list.yaml", "RUNS": folder}
+
+
+@pytest.mark.parametrize("verb", JSON_KEYS)
+def test_json_has_the_keys_of_the_contract(verb, places, call):
+    command, keys = JSON_KEYS[verb]
+    found = call(*(places.get(word, word) for word in command.split()), "--json")
+    if isinstance(keys, list):
+        (keys,) = keys
+        assert found
+        assert all(set(item) == keys for item in found)
+    else:
+        assert set(found) >= keys
 
 
 def test_train_writes_what_it_was_told(run, call):
@@ -131,9 +168,9 @@ def test_predict(file, call, tmp_path):
 
 def test_listings(call):
     assert [m["name"] for m in call("methods", "--json")] == ["bi_half", "sign"]
-    assert {m["name"] for m in call("models", "--json")} == {"conv2", "digits_net", "lenet5", "resnet18"}
+    assert [m["name"] for m in call("models", "--json")] == models.list()
     assert [r["name"] for r in call("recipes", "--json")] == recipes.list()
-    assert {d["name"] for d in call("data", "list", "--json")} == {"cifar10", "digits", "mnist"}
+    assert {d["name"] for d in call("data", "list", "--json")} == set(data.names())
     (checked,) = call("data", "check", "digits", "--json")
     assert (checked["checksum_ok"], checked["images"]) == (True, 1797)
     assert "ratio=0.5" in call("methods")
@@ -193,6 +230,32 @@ def test_wrong_input_files(run, file, tmp_path, capsys):
         assert re.search(re.escape(message), capsys.readouterr().err), words
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("bench nowhere.onnx", "no file at nowhere.onnx"),
+        ("bench FILE --threads 0", "threads is 0"),
+        ("bench FILE --batch 0", "batch is 0"),
+        ("bench FILE --rounds 0", "rounds is 0"),
+        ("bench LIST", "cannot load"),
+        ("analyze nowhere", "nowhere is not a run folder"),
+        ("analyze FILE", "needs a run folder"),
+        ("analyze RUN --plot LIST", "cannot write into"),
+        ("run-list LIST", "minutes"),
+        ("run-list LIST --minutes 0", "minutes is 0"),
+        ("run-list LIST --minutes 1 --jobs 0", "jobs is 0"),
+        ("run-list nowhere.yaml --minutes 1", "cannot read the list nowhere.yaml"),
+        ("completion csh2", "csh2"),
+    ],
+)
+def test_wrong_input_to_the_measuring_verbs(words, message, places, capsys):
+    assert main([str(places.get(word, word)) for word in words.split()]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("equibit: ")
+    assert err.count("\n") == 1
+
+
 def test_debug_shows_where(capsys):
     assert main(["eval", "nowhere", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
@@ -223,7 +286,7 @@ def test_demo(tmp_path, capsys):
 
 def test_the_readme_names_every_verb_and_its_python_runs(tmp_path, monkeypatch):
     readme = (Path(__file__).parents[1] / "README.md").read_text()
-    for verb in ISSUE_VERBS:
+    for verb in VERBS:
         assert f"equibit {verb}" in readme or f"`{verb}`" in readme
     (snippet,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     monkeypatch.chdir(tmp_path)

@@ -21,7 +21,16 @@ def run(code):
 
 @pytest.mark.parametrize(
     "module",
-    ["equibit.bits", "equibit.kernels", "equibit.runtime", "equibit.classifier", "equibit.figures.demo"],
+    [
+        "equibit.bits",
+        "equibit.kernels",
+        "equibit.runtime",
+        "equibit.classifier",
+        "equibit.figures.demo",
+        "equibit.figures.analyze",
+        "equibit.bench.measure",
+        "equibit.bench.worker",
+    ],
 )
 def test_needs_no_torch(module):
     done = run(BLOCKED.format(module=module))

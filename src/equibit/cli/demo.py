@@ -164,9 +164,7 @@ def _range(net: dict[str, Any]) -> str:
     return f"{100 * net['ratio_lowest']:.1f} to {100 * net['ratio_highest']:.1f} %"
 
 
-VERB = Verb(
-    "demo",
-    "train, compare, draw, pack, export and verify, on the embedded digits",
+DEMO = Verb(
     "Trains one small network with float, sign and bi-half weights on the digits that come with scikit-learn, compares "
     "them, draws their bits, packs, exports and verifies them. Interrupted, it goes on where it was.",
     _add,

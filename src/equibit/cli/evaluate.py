@@ -13,6 +13,8 @@ from equibit.cli.verb import Verb, add_json
 from equibit.errors import InputError
 from equibit.training import evaluate
 
+_BATCH = 256  # images in memory at a time
+
 
 def _add(parser: ArgumentParser, words: list[str]) -> None:
     parser.add_argument("target", help="a run folder, or an exported .onnx file")
@@ -35,10 +37,10 @@ def _run(args: Namespace) -> int:
 def _score_run(args: Namespace) -> dict[str, Any]:
     run = open_run(args.target, args.weights)
     pixels = run.recipe.data
-    dataset = data.load(pixels.name, root=use_data(args.data))
+    dataset = data.load(pixels.name, root=use_data(args.data), **pixels.options)
     assert pixels.mean is not None  # a run's config is complete
     assert pixels.std is not None
-    score = evaluate(run.model, dataset.test_images, dataset.test_labels, pixels.mean, pixels.std)
+    score = evaluate(run.model, dataset.test, pixels.mean, pixels.std)
     return {"accuracy": score.accuracy, "n": score.n, "loss": score.loss, "dataset": dataset.name}
 
 
@@ -47,8 +49,11 @@ def _score_file(args: Namespace) -> dict[str, Any]:
     name = classifier.metadata.get("dataset")
     if name is None:
         raise InputError(f"{args.target} does not name its data set (metadata equibit.dataset), so it has no test set.")
-    dataset = data.load(name, root=use_data(args.data))
-    logits, labels = classifier.logits(dataset.test_images.numpy()), dataset.test_labels.numpy()
+    size = {"size": classifier.in_shape[1]} if "size" in data.entry(name).options else {}
+    test = data.load(name, root=use_data(args.data), **size).test
+    batches = test.batches(data.sequential(len(test), _BATCH))
+    found = [(classifier.logits(images.numpy()), labels.numpy()) for images, labels in batches]
+    logits, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return {
         "accuracy": float(np.mean(logits.argmax(axis=1) == labels)),
         "n": len(labels),
@@ -57,9 +62,7 @@ def _score_file(args: Namespace) -> dict[str, Any]:
     }
 
 
-VERB = Verb(
-    "eval",
-    "accuracy of a run or an exported file over the whole test set",
+EVAL = Verb(
     "Scores a run folder or an exported .onnx file on the whole test set of its data set.",
     _add,
     _run,

@@ -15,7 +15,7 @@ from equibit.errors import InputError
 from equibit.tables import render
 
 
-def _listing(name: str, help: str, rows: Callable[[], list[dict[str, Any]]]) -> Verb:
+def _listing(what: str, rows: Callable[[], list[dict[str, Any]]]) -> Verb:
     """A verb that prints a table of dicts with the same keys."""
 
     def run(args: Namespace) -> int:
@@ -24,7 +24,7 @@ def _listing(name: str, help: str, rows: Callable[[], list[dict[str, Any]]]) -> 
         output.result(text, found, as_json=args.json)
         return 0
 
-    return Verb(name, help, f"Lists {help}.", lambda parser, words: add_json(parser), run)
+    return Verb(f"Lists {what}.", lambda parser, words: add_json(parser), run)
 
 
 def _cell(value: Any) -> str:
@@ -112,20 +112,15 @@ def _fetch_data(names: list[str], root: Path | None, as_json: bool) -> int:
 
 def _check_data(names: list[str], root: Path | None, as_json: bool) -> int:
     rows = [{"name": name, **vars(found)} for name in names for found in data.check(name, root)]
-    cells = [
-        (r["name"], Path(r["file"]).name, _cell(r["images"]), "as published" if r["checksum_ok"] else r["message"])
-        for r in rows
-    ]
+    cells = [(r["name"], Path(r["file"]).name, _cell(r["images"]), r["message"]) for r in rows]
     output.result(render(("data set", "file", "images", "state"), cells), rows, as_json=as_json)
     return 0 if all(r["checksum_ok"] for r in rows) else 1
 
 
-METHODS = _listing("methods", "the binarisation methods and their arguments", _methods)
-MODELS = _listing("models", "the networks and their options", _models)
-RECIPES = _listing("recipes", "the recipes that `equibit train` knows by name", _recipes)
+METHODS = _listing("the binarisation methods and their arguments", _methods)
+MODELS = _listing("the networks and their options", _models)
+RECIPES = _listing("the recipes that `equibit train` knows by name", _recipes)
 DATA = Verb(
-    "data",
-    "list, fetch or check the data sets",
     "list: what is here. fetch: download and check. check: do the files equal the published ones, and how many images "
     "do they hold? Exit code 1 if one differs.",
     _add_data,

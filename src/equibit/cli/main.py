@@ -1,36 +1,18 @@
-"""Entry point: verbs, errors and exit codes."""
+"""Entry point: errors and exit codes."""
 
 import difflib
+import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import jsonargparse
 
-import equibit
-from equibit.cli import demo, evaluate, export, listings, predict, summary, train
 from equibit.cli.output import note
-from equibit.cli.verb import Verb
+from equibit.cli.verbs import VERBS
 from equibit.errors import EquibitError, StateError, unknown
-
-VERBS: dict[str, Verb] = {
-    verb.name: verb
-    for verb in (
-        demo.VERB,
-        train.VERB,
-        evaluate.VERB,
-        summary.VERB,
-        export.EXPORT,
-        export.VERIFY,
-        predict.VERB,
-        listings.METHODS,
-        listings.MODELS,
-        listings.RECIPES,
-        listings.DATA,
-    )
-}
 
 
 class UsageError(Exception):
@@ -53,35 +35,43 @@ def _hint(message: str, parser: Any) -> str:
     return f"{message}. Did you mean {near[0]}?" if near else f"{message}. See --help."
 
 
-def _parser(words: list[str]) -> _Parser:
-    parser = _Parser(
-        prog="equibit",
-        description="Train, explain and deploy 1-bit neural networks.",
-        version=equibit.__version__,
-        allow_abbrev=False,
-    )
+def make_parser(words: Sequence[str], verbs: Iterable[str]) -> _Parser:
+    """The parser of the whole command, in which only some verbs have their arguments: those must be loaded.
+
+    Args:
+        words: What follows the verb on the command line.
+        verbs: Names of the verbs to load; others than verbs are passed over.
+    """
+    parser = _Parser(prog="equibit", description="Train, explain and deploy 1-bit neural networks.", allow_abbrev=False)
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    parser.add_argument("--version", action="store_true", dest="show_version", help="as the verb `version`")
     subcommands = parser.add_subcommands(dest="verb", title="verbs", metavar="VERB")
-    for verb in VERBS.values():
-        own = _Parser(description=verb.description, allow_abbrev=False)
-        verb.add(own, words[1:] if words[0] == verb.name else [])
-        subcommands.add_subcommand(verb.name, own, help=verb.help)
+    for entry in VERBS.values():
+        own = _Parser(allow_abbrev=False)
+        if entry.name in verbs:
+            verb = entry.load()
+            own.description = verb.description
+            verb.add(own, list(words))
+        subcommands.add_subcommand(entry.name, own, help=entry.help)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 1 (failure) or 2 (bad input)."""
+    """Runs one command and returns its exit code: 0, 1 (failure), 2 (bad input) or 130 (interrupted)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     warnings.showwarning = _show_warning
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
-        note("equibit: stopped")
+        verb = VERBS.get(words[0]) if words else None
+        note(f"equibit: interrupted; {verb.interrupted if verb else 'run the command again'}")
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of a pipe has left; python would complain at exit
+    except BrokenPipeError:  # the reader of a pipe has left; python must not complain at its last flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (EquibitError, UsageError) as error:
         if debug:
@@ -97,10 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: list[str]) -> int:
     words = words or ["--help"]
+    if words[0] == "--version":
+        words[0] = "version"
     if words[0] not in VERBS and not words[0].startswith("-"):
         raise unknown("verb", words[0], VERBS)
-    arguments = _parser(words).parse_args(words)
-    return VERBS[arguments.verb].run(arguments[arguments.verb])
+    arguments = make_parser(words[1:], words[:1]).parse_args(words)
+    return VERBS[arguments.verb].load().run(arguments[arguments.verb])
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -42,9 +42,7 @@ def _others(found: dict[str, Any]) -> str:
     return ", ".join(f"{t['label']} {output.percent(t['probability'])}" for t in found["top"][1:3])
 
 
-VERB = Verb(
-    "predict",
-    "classes and probabilities of image files",
+PREDICT = Verb(
     "Classifies image files with an exported .onnx file; the file itself says how pixels become inputs.",
     _add,
     _run,

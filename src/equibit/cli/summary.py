@@ -35,12 +35,10 @@ def _summarize(target: str) -> Summary:
 
 
 def _in_shape(recipe: Recipe) -> tuple[int, int, int]:
-    return recipe.model.in_shape or data.entry(recipe.data.name).in_shape
+    return recipe.model.in_shape or data.in_shape(recipe.data.name, **recipe.data.options)
 
 
-VERB = Verb(
-    "summary",
-    "bits, bytes and multiply-accumulates of a run, recipe or file",
+SUMMARY = Verb(
     "Layer by layer: shape, method, share of +1, bytes as float32 and packed, multiply-accumulates (MACs).",
     _add,
     _run,

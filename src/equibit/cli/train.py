@@ -1,5 +1,6 @@
 """`equibit train`: one recipe into one run folder."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
@@ -31,9 +32,11 @@ def _run(args: Namespace) -> int:
     recipe = recipes.from_arguments(args, recipes.load(args.recipe))
     folder = Path(args.out or Path("runs") / recipe.name)
     training.keep_freed_memory()  # for this process, which does nothing else
-    with output.progress() as bar:
+    with output.progress() if training.is_first_process() else nullcontext() as bar:
         follow = output.EpochReport(recipe.name, recipe.train.epochs, bar)
         summary = training.train(recipe, folder, resume=args.resume, on_epoch=follow)
+    if not training.is_first_process():
+        return 0
     rows = [
         ("final accuracy", f"{output.percent(summary['final_accuracy'])} of all {summary['test_n']:,} test images"),
         ("best accuracy", f"{output.percent(summary['best_accuracy'])} (epoch {summary['best_epoch']})"),
@@ -45,9 +48,7 @@ def _run(args: Namespace) -> int:
     return 0
 
 
-VERB = Verb(
-    "train",
-    "train a recipe into a run folder",
+TRAIN = Verb(
     "Trains a recipe; every value of it can be changed by an option, for example --train.epochs 3 --method.ratio 0.3. "
     "Stopped at any moment, it goes on with --resume to the same numbers.",
     _add,

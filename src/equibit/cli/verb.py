@@ -8,18 +8,14 @@ from jsonargparse import ArgumentParser, Namespace
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb.
+    """One verb, as the module that does its work defines it.
 
     Attributes:
-        name: As typed.
-        help: One line for `equibit --help`.
         description: What `equibit VERB --help` says above the arguments.
         add: Adds the arguments; sees the words that follow the verb on the command line.
         run: Does the work and returns the exit code.
     """
 
-    name: str
-    help: str
     description: str
     add: Callable[[ArgumentParser, list[str]], None]
     run: Callable[[Namespace], int]

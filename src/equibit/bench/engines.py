@@ -1,0 +1,77 @@
+"""The engines that `bench` compares, each behind one function: open a file, get a function that runs it once.
+
+All run on the CPU with as many threads as asked for, in float32 but for the int8 twins.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+from numpy.typing import NDArray
+
+from equibit import runtime
+
+Array = NDArray[Any]
+Run = Callable[[Sequence[Array]], list[Array]]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine.
+
+    Attributes:
+        twin: The file it runs: `given`, or its dense twin `float` or `int8` (see `equibit.bench.twins`).
+        package: The package that must be installed; its version is part of the result.
+        open: Makes a session of a file with a number of threads, and gives the function that runs inputs once.
+    """
+
+    twin: str
+    package: str
+    open: Callable[[Path, int], Run]
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package is here; nothing is imported."""
+        return find_spec(self.package) is not None
+
+
+def _equibit(path: Path, threads: int) -> Run:
+    return _runner(runtime.InferenceSession(path, threads=threads))
+
+
+def _onnxruntime(path: Path, threads: int) -> Run:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return _runner(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
+
+
+def _runner(session: Any) -> Run:
+    names = [value.name for value in session.get_inputs()]
+    return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True)))
+
+
+def _openvino(path: Path, threads: int) -> Run:
+    openvino = importlib.import_module("openvino")
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the CPU has it, which no other engine uses
+    }
+    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    return lambda inputs: list(request.infer(list(inputs)).values())
+
+
+FLOAT = "onnxruntime-float"  # what the others are measured by
+
+ENGINES: dict[str, Engine] = {
+    "equibit": Engine("given", "equibit", _equibit),
+    "onnxruntime": Engine("given", "onnxruntime", _onnxruntime),
+    FLOAT: Engine("float", "onnxruntime", _onnxruntime),
+    "onnxruntime-int8": Engine("int8", "onnxruntime", _onnxruntime),
+    "openvino": Engine("float", "openvino", _openvino),
+    "openvino-int8": Engine("int8", "openvino", _openvino),
+}

@@ -1,0 +1,74 @@
+"""The dense twins of an exported file, made from the file alone: float32, and int8 as a deployer would quantise it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from equibit.errors import FormatError, InputError
+from equibit.runtime import InferenceSession
+
+Array = NDArray[Any]
+_CALIBRATION_INPUTS = 32
+
+
+def random_inputs(session: InferenceSession, batch: int, *, strict: bool = True) -> list[Array]:
+    """Standard normal inputs of a file, as of normalised pixels; the same ones in every call.
+
+    Args:
+        session: A session on the file.
+        batch: Inputs in a batch.
+        strict: Whether a file of another fixed batch size is an error; otherwise its own size is used.
+
+    Raises:
+        FormatError: An input is not float32, or a side other than the batch is not fixed.
+        InputError: The file has a fixed batch size, and it is not `batch`.
+    """
+    generator = np.random.default_rng(0)
+    inputs = []
+    for value in session.get_inputs():
+        first, *sides = value.shape or [None]
+        if value.type != "tensor(float)" or first is None or not all(isinstance(side, int) for side in sides):
+            raise FormatError(
+                f"the input {value.name!r} is {value.type} of shape {value.shape}; bench takes float inputs of which "
+                "every side but the batch is fixed."
+            )
+        if strict and isinstance(first, int) and first != batch:
+            raise InputError(f"the file has the fixed batch size {first}, and batch is {batch}; give {first}.")
+        inputs.append(generator.standard_normal((first if isinstance(first, int) else batch, *sides), np.float32))
+    return inputs
+
+
+def write_float(source: Path, target: Path) -> None:
+    """Writes the float32 twin: our functions inlined, and what is constant, the unpacked weights too, computed."""
+    flat = target.with_suffix(".flat.onnx")
+    onnx.save(onnx.inliner.inline_local_functions(onnx.load(source)), flat)
+    quant_pre_process(flat, target, skip_symbolic_shape=True)  # onnxruntime's constant folding and shape inference
+    flat.unlink()
+
+
+def write_int8(dense: Path, target: Path) -> None:
+    """Writes the int8 twin of a float32 one: static QDQ with a scale per channel, calibrated on random inputs."""
+    session = InferenceSession(dense)
+    names = [value.name for value in session.get_inputs()]
+    reader = _Once(names, random_inputs(session, _CALIBRATION_INPUTS, strict=False))
+    quantize_static(
+        dense, target, reader, quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8
+    )
+
+
+class _Once(CalibrationDataReader):  # type: ignore[misc]
+    """One batch of calibration inputs."""
+
+    def __init__(self, names: Sequence[str], inputs: Sequence[Array]) -> None:
+        self._batches = iter([dict(zip(names, inputs, strict=True))])
+
+    def get_next(self) -> dict[str, Array] | None:
+        """The batch, then None."""
+        return next(self._batches, None)
