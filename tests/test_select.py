@@ -197,24 +197,34 @@ def test_callers_on_many_threads():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_selects_with_threads_of_its_own():
+def test_a_forked_child_selects_on_one_thread_as_a_data_loader_worker_does():
     code = """
-import os, numpy as np
-from equibit.kernels import _core
-values = np.random.default_rng(0).standard_normal((64, 500)).astype(np.float32)
-def run():
-    out = np.empty_like(values)
-    _core.select(values, out, 250, 0, (-1.0, 0.0, 1.0), False, 1, 4)
-    return out
-first = run()
+import os, torch
+from equibit.kernels.torch_ops import select
+torch.set_num_threads(2)
+values = torch.randn(64, 500)
+first = select(values, 250)
 child = os.fork()
-same = bool((run() == first).all())
 if child == 0:
-    os._exit(0 if same else 1)
-print(same, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    torch.set_num_threads(1)
+    os._exit(0 if torch.equal(select(values, 250), first) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     done = run_python(code)
-    assert done.stdout.split() == ["True", "0"], done.stderr
+    assert done.stdout.split() == ["0"], done.stderr
+
+
+def test_without_torch_the_kernel_runs_on_the_calling_thread():
+    code = """
+import sys; sys.modules["torch"] = None
+import numpy as np
+from equibit.kernels import _core
+values = np.arange(640, dtype=np.float64).reshape(64, 10) % 7
+out = np.empty_like(values)
+_core.select(values, out, 5, 0, (-1.0, 0.0, 1.0), False, 1, 8)
+print((out == -1).sum())
+"""
+    assert run_python(code).stdout.split() == ["320"]
 
 
 # The operator

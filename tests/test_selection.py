@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equibit.errors import InputError
+from equibit.kernels.torch_ops import lowest
 from equibit.methods import BiHalf
 from equibit.methods.counting import CountingRule
-from equibit.methods.selection import lowest
 
 TIED = st.sampled_from([-2.5, -1.0, -1e-40, -0.0, 0.0, 1e-40, 0.5, 3.0])
 ROWS = st.integers(1, 40).flatmap(lambda n: st.lists(st.lists(TIED, min_size=n, max_size=n), min_size=1, max_size=4))

@@ -6,6 +6,7 @@
 namespace equibit {
 
 void define_packing(nanobind::module_& module);
+void define_selection(nanobind::module_& module);
 void define_xnor(nanobind::module_& module);
 
 }  // namespace equibit

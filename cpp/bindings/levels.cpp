@@ -10,7 +10,7 @@ namespace {
 
 const Level& forced_level(const std::string& name) {
   const Level* level = find_level(name.c_str());
-  if (level != nullptr && level->kernels != nullptr) return *level;
+  if (level != nullptr && runs_here(*level)) return *level;
   std::string message = std::string(level_variable) + "=" + name;
   message +=
       level == nullptr ? " is not a kernel level" : " is a kernel level that this CPU or this build lacks";
@@ -24,7 +24,7 @@ const Level& forced_level(const std::string& name) {
 std::vector<std::string> available_levels() {
   std::vector<std::string> names;
   for (const Level& level : levels) {
-    if (level.kernels != nullptr) names.emplace_back(level.name);
+    if (runs_here(level)) names.emplace_back(level.name);
   }
   return names;
 }

@@ -11,5 +11,6 @@ NB_MODULE(_core, module) {
   module.def("available", equibit::available_levels);
   module.def("active", [] { return equibit::active_level().name; });
   equibit::define_packing(module);
+  equibit::define_selection(module);
   equibit::define_xnor(module);
 }

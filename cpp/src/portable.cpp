@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "equibit/kernels.h"
+#include "select_levels.h"
 
 namespace equibit {
 
@@ -141,7 +142,8 @@ void xnor_conv2d_portable(const Conv2dShape& shape, const Word* x, Filters w, st
 const Kernels portable_kernels = {
     pack_bits_portable<float>,   pack_bits_portable<double>,   pack_bits_portable<std::int8_t>,
     unpack_bits_portable<float>, unpack_bits_portable<double>, unpack_bits_portable<std::int8_t>,
-    xnor_linear_portable,        xnor_conv2d_portable,
+    xnor_linear_portable,        xnor_conv2d_portable,         select_f32_portable,
+    select_f64_portable,
 };
 
 }  // namespace equibit

@@ -14,6 +14,7 @@ constexpr const char* level_variable = "EQUIBIT_KERNEL";
 struct Level {
   const char* name;
   const Kernels* kernels;
+  bool (*on_this_cpu)();  // whether the CPU and the system have what the level needs
 };
 
 // Every level that has a name, best first.
@@ -21,6 +22,9 @@ extern const std::array<Level, 6> levels;
 
 // The level of that name, or null where there is none.
 const Level* find_level(const char* name);
+
+// Whether this build contains the level and this CPU runs it.
+bool runs_here(const Level& level);
 
 // The best level that runs here; `portable` runs everywhere.
 const Level& best_level();

@@ -43,6 +43,21 @@ struct Conv2dShape {
   std::int32_t pad_value;  // what a place outside the input reads: -1, 0 or 1
 };
 
+// Rows of values and their levels by rank. In the order of each row (by value, then by index) the first `low`
+// values become levels[0], the next `middle` levels[1], the others levels[2].
+struct Selection {
+  std::int64_t rows;
+  std::int64_t n;     // values of a row, at least 1
+  std::int64_t taps;  // divides n: a row is stored as [taps][n / taps] and indexed as [n / taps][taps]
+  std::int64_t low;   // low + middle <= n
+  std::int64_t middle;
+  bool magnitude;  // whether the order is that of |value|
+};
+
+// Values of scratch memory that a selection takes: two rows, with room for a vector that overhangs each.
+constexpr std::int64_t select_padding = 16;
+constexpr std::int64_t select_scratch(std::int64_t n) { return 2 * (n + select_padding); }
+
 // The kernels of one level. Each is exact: the levels differ in speed only.
 struct Kernels {
   // bit = value >= 0, for `rows` rows of `n` values
@@ -56,6 +71,11 @@ struct Kernels {
   // y[row][filter] = dot product of a row of x and a filter
   void (*xnor_linear)(const LinearShape& shape, const Word* x, Filters w, std::int32_t* y);
   void (*xnor_conv2d)(const Conv2dShape& shape, const Word* x, Filters w, std::int32_t* y);
+  // out[row][i] = the level of values[row][i] by rank; `scratch` holds select_scratch(n) values
+  void (*select_f32)(const Selection& selection, const float* values, const float* levels, float* scratch,
+                     float* out);
+  void (*select_f64)(const Selection& selection, const double* values, const double* levels, double* scratch,
+                     double* out);
 };
 
 extern const Kernels portable_kernels;

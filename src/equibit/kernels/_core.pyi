@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,3 +25,13 @@ def xnor_conv2d(
     groups: int,
     pad_value: int,
 ) -> NDArray[np.int32]: ...
+def select(
+    values: Any,  # arrays and tensors, by DLPack
+    out: Any,
+    low: int,
+    middle: int,
+    levels: Sequence[float],
+    magnitude: bool,
+    taps: int,
+    threads: int,
+) -> None: ...

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from equibit.errors import unknown
+from equibit.kernels.torch_ops import select
 from equibit.methods.counting import CountingRule
-from equibit.methods.protocol import Method, he_scale
-from equibit.methods.selection import lowest
+from equibit.methods.protocol import Method, he_constant
+from equibit.methods.selection import widen
 
 
 class BiHalf(Method):
@@ -49,18 +50,23 @@ class BiHalf(Method):
     @torch.no_grad()
     def assign(self, latent: Tensor) -> Tensor:
         """-1, 0, +1 by rank within each filter, with exact counts."""
-        rows = latent.flatten(1)
-        counts = self.rule.counts(rows.shape[1])
-        binary = torch.ones_like(rows).masked_fill_(lowest(rows, counts.negative), -1)
-        if counts.zero:
-            middle = lowest(rows, counts.negative + counts.zero) & (binary > 0)
-            binary.masked_fill_(middle, 0)
-        return binary.view_as(latent)
+        return self._by_rank(latent, 1.0)
 
     def factors(self, latent: Tensor, binary: Tensor) -> tuple[Tensor, None]:
         """The constant scale, repeated per filter."""
+        return latent.new_full((latent.shape[0],), self._constant(latent)), None
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """s b, in one pass over the latents; the gradient of the selection is the identity STE times s."""
+        return self._by_rank(widen(latent), self._constant(latent)).to(latent.dtype)
+
+    def _by_rank(self, latent: Tensor, scale: float) -> Tensor:
+        counts = self.rule.counts(latent.shape[1:].numel())
+        return select(latent, counts.negative, counts.zero, (-scale, 0.0, scale))
+
+    def _constant(self, latent: Tensor) -> float:
         gain = self.density**-0.5 if self.rescale else 1.0
-        return he_scale(latent, gain) if self.scale_kind == "he" else latent.new_full((latent.shape[0],), gain), None
+        return gain * he_constant(latent) if self.scale_kind == "he" else gain
 
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""

@@ -1,6 +1,7 @@
 """What every binarisation method is: a module from latent weights to binary weights and their scale."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,15 @@ class Method(nn.Module):
     Attributes:
         key: Name in the registry.
         forbids_l2: Whether the latents (and learned scales) must get no weight decay.
+        relaxes: Whether training uses a relaxation of the binary weight; eval mode never does.
+        freezes_latent: Whether the latent stays as it starts, and parameters of the method are trained instead.
         layer: Name of the layer that holds this copy, for error messages.
     """
 
     key: ClassVar[str]
     forbids_l2: ClassVar[bool] = False
+    relaxes: ClassVar[bool] = False
+    freezes_latent: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,11 +43,19 @@ class Method(nn.Module):
         """Whether training must call `equibit.advance` (the method has a schedule or a projection)."""
         return False
 
+    def initial(self, weight: Tensor) -> Tensor:
+        """The latent that training starts from, given the network's weight, which is not changed; it by default."""
+        return weight
+
     def attach(self, weight: Tensor) -> None:
         """Makes the state that depends on the layer's weight; called once by `binarize_`."""
 
     def advance(self, progress: float) -> None:
         """Moves the schedule to `progress` in [0, 1], a pure function of it."""
+
+    @classmethod
+    def advance_together(cls, methods: Sequence[Self]) -> None:
+        """What is decided over all layers of a model with this method, after each has moved its schedule."""
 
     def project_(self, latent: Tensor) -> None:
         """Projects the latent weight in place, before a training step."""
@@ -88,17 +101,17 @@ class Method(nn.Module):
         """`binary` with the gradient estimator of the method; identity STE unless overridden."""
         return binary + (latent - latent.detach())
 
-    def check(self, latent: Tensor) -> None:
+    def check(self, latent: Tensor, what: str = "latent weight") -> None:
         """Refuses what no method can binarise; silent while a graph is traced."""
         where = f" of layer {self.layer!r}" if self.layer else ""
         if latent.dim() < 2 or not latent.is_floating_point():
             raise InputError(
-                f"the latent weight{where} is {latent.dtype} of shape {tuple(latent.shape)}; "
+                f"the {what}{where} is {latent.dtype} of shape {tuple(latent.shape)}; "
                 "a method takes floating-point weights with filters in dim 0 and at least one more dimension."
             )
         if not torch.compiler.is_compiling() and not latent.is_meta and bool(latent.isnan().any()):
             raise InputError(
-                f"the latent weight{where} holds NaN, which has no sign. The training diverged or the checkpoint is "
+                f"the {what}{where} holds NaN, which has no sign. The training diverged or the checkpoint is "
                 "damaged: go back to an earlier checkpoint and lower the learning rate."
             )
 
@@ -115,6 +128,10 @@ def effective(binary: Tensor, scale: Tensor, offset: Tensor | None) -> Tensor:
 
 
 def he_scale(latent: Tensor, gain: float = 1.0) -> Tensor:
-    """The constant sqrt(2 / fan_in) times `gain`, repeated per filter; fan_in counts all weights of a filter."""
-    value = gain * (2.0 / max(latent[0].numel(), 1)) ** 0.5
-    return latent.new_full((latent.shape[0],), value)
+    """`he_constant` times `gain`, repeated per filter."""
+    return latent.new_full((latent.shape[0],), gain * he_constant(latent))
+
+
+def he_constant(latent: Tensor) -> float:
+    """sqrt(2 / fan_in); fan_in counts all weights of a filter."""
+    return float((2.0 / max(latent.shape[1:].numel(), 1)) ** 0.5)

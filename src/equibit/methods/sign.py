@@ -16,9 +16,10 @@ from torch import Tensor
 
 from equibit.activations import sign, straight_through
 from equibit.errors import InputError, unknown
+from equibit.kernels.torch_ops import select
 from equibit.methods.counting import CountingRule
 from equibit.methods.protocol import Method, effective, he_scale, per_filter
-from equibit.methods.selection import lowest, widen
+from equibit.methods.selection import widen
 
 _SCALES = ("none", "he", "mean_abs")
 _STES = ("identity", "clip", "clip_unscaled")
@@ -96,8 +97,9 @@ class Sign(Method):
         binary = sign(latent)
         if self.density == 1:
             return binary
-        pruned = lowest(latent.abs().reshape(1, -1), self.rule.counts(latent.numel()).zero)
-        return binary.masked_fill_(pruned.view_as(latent), 0)
+        layer = latent.reshape(1, -1)
+        kept = select(layer, self.rule.counts(latent.numel()).zero, levels=(0.0, 1.0, 1.0), magnitude=True)
+        return binary.masked_fill_(kept.view(latent.shape) == 0, 0)
 
     def factors(self, latent: Tensor, binary: Tensor) -> tuple[Tensor, None]:
         """alpha per filter."""

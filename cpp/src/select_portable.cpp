@@ -1,0 +1,31 @@
+// Selection in plain loops.
+
+#include "select_portable.h"
+
+#include "select.h"
+#include "select_levels.h"
+
+namespace equibit {
+
+namespace {
+
+struct Portable {
+  template <bool magnitude, typename Value, typename Key>
+  static Split split(const Value* values, std::int64_t n, Key low, Key high, Value* inside) {
+    return split_plain<Portable, magnitude>(values, n, low, high, inside);
+  }
+};
+
+}  // namespace
+
+void select_f32_portable(const Selection& selection, const float* values, const float* levels, float* scratch,
+                         float* out) {
+  select_rows<Portable>(selection, values, levels, scratch, out);
+}
+
+void select_f64_portable(const Selection& selection, const double* values, const double* levels,
+                         double* scratch, double* out) {
+  select_rows<Portable>(selection, values, levels, scratch, out);
+}
+
+}  // namespace equibit

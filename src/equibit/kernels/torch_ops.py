@@ -1,0 +1,170 @@
+"""Selection by rank as a torch operator, `equibit::select`.
+
+The CPU runs the C++ kernel. CUDA runs the Triton kernel of `triton_select` where Triton is installed (the CUDA builds
+of torch bring it) and takes the rows; the rest, and every other device, runs plain torch. A selection is exact, so all
+three give the same values.
+"""
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equibit.errors import InputError
+from equibit.kernels import _core
+
+DTYPES = (torch.float32, torch.float64)
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+torch.library.define(
+    "equibit::select", "(Tensor values, SymInt low, SymInt middle, float[] levels, bool magnitude) -> Tensor"
+)
+
+
+def widen(x: Tensor) -> Tensor:
+    """Half types as float32, everything else as it is: ranks and statistics need distinct, precise values."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def select(
+    values: Tensor, low: int, middle: int = 0, levels: Sequence[float] = (-1.0, 0.0, 1.0), *, magnitude: bool = False
+) -> Tensor:
+    """Each row's values by rank: the `low` lowest become levels[0], the next `middle` levels[1], the rest levels[2].
+
+    A row is `values[i].flatten()`, in every memory format. Its order is by value, then by index (stable ascending);
+    -0.0 equals 0.0, and NaN has a place of no meaning. Linear time, without sorting.
+
+    Gradient: straight through, dL/dvalues = levels[2] dL/dout.
+
+    Args:
+        values: float32 or float64 of shape (rows, ...).
+        low: How many values of a row become levels[0].
+        middle: How many become levels[1].
+        levels: Three numbers, rounded to the type of `values`.
+        magnitude: Whether the order is that of |value|.
+
+    Returns:
+        Tensor of the shape and type of `values`, and of its memory format where that is contiguous or channels_last.
+
+    Raises:
+        InputError: Another type, no row axis, or counts that a row does not have.
+    """
+    if values.dtype not in DTYPES or values.dim() < 2:
+        raise InputError(
+            f"cannot select from {values.dtype} values of shape {tuple(values.shape)}. "
+            "Allowed: float32 or float64 with rows in dim 0 and at least one more dimension."
+        )
+    n = values.shape[1:].numel()
+    if low < 0 or middle < 0 or low + middle > n:
+        raise InputError(f"cannot select {low} and {middle} of {n} values. Allowed: counts from 0, {n} in all.")
+    return torch.ops.equibit.select.default(values, low, middle, levels, magnitude)  # type: ignore[no-any-return]
+
+
+def lowest(rows: Tensor, count: int) -> Tensor:
+    """Marks the `count` lowest entries of each row in the stable ascending order, in plain torch.
+
+    The count-th smallest value of a row is its threshold t; entries below t are marked, and of those equal to t the
+    first in index order until `count` is reached. Comparisons make -0.0 equal 0.0.
+
+    Args:
+        rows: (rows, n), no NaN.
+        count: 0 <= count <= n.
+
+    Returns:
+        Boolean mask of the shape of `rows` with exactly `count` true entries in each row.
+    """
+    if count == 0:
+        return torch.zeros_like(rows, dtype=torch.bool)
+    # On CUDA kthvalue uses one block a row and is slower than a sort (pytorch issue 75599).
+    ordered = rows.sort(dim=1).values if rows.is_cuda else None
+    threshold = rows.kthvalue(count, dim=1, keepdim=True).values if ordered is None else ordered[:, count - 1, None]
+    below, tied = rows < threshold, rows == threshold
+    room = count - below.sum(dim=1, keepdim=True)
+    return below | (tied & (tied.cumsum(dim=1, dtype=torch.int32) <= room))
+
+
+def select_plain(values: Tensor, low: int, middle: int, levels: Sequence[float], magnitude: bool) -> Tensor:
+    """`select` in plain torch: the reference of the kernels, and what runs where there is none."""
+    rows = values.flatten(1)
+    order = rows.abs() if magnitude else rows
+    out = torch.full_like(rows, levels[2])
+    if middle:
+        out.masked_fill_(lowest(order, low + middle), levels[1])
+    out.masked_fill_(lowest(order, low), levels[0])
+    return _empty_like(_dense(values)).copy_(out.view(values.shape))
+
+
+def _select_cpu(values: Tensor, low: int, middle: int, levels: Sequence[float], magnitude: bool) -> Tensor:
+    source = _dense(values.detach())
+    out = _empty_like(source)
+    if out.numel():
+        rows, taps = _stored_rows(source)
+        stored_out, _ = _stored_rows(out)
+        threads = torch.get_num_threads()
+        # By DLPack: `numpy()` would pin the storage for good, and FSDP2 resizes it.
+        _core.select(rows, stored_out, low, middle, levels, magnitude, taps, threads)
+    return out
+
+
+def _select_cuda(values: Tensor, low: int, middle: int, levels: Sequence[float], magnitude: bool) -> Tensor:
+    kernels = _triton_select()
+    if kernels is None or not kernels.takes(values):
+        return select_plain(values, low, middle, levels, magnitude)
+    source = _dense(values)
+    out = _empty_like(source)
+    rows, taps = _stored_rows(source)
+    kernels.select_rows(rows, _stored_rows(out)[0], low, middle, levels, magnitude=magnitude, taps=taps)
+    return out
+
+
+@functools.cache
+def _triton_select() -> ModuleType | None:
+    return importlib.import_module("equibit.kernels.triton_select") if importlib.util.find_spec("triton") else None
+
+
+def _select_fake(values: Tensor, low: int, middle: int, levels: Sequence[float], magnitude: bool) -> Tensor:
+    return _empty_like(_dense(values))
+
+
+def _keep_slope(ctx: Any, inputs: tuple[Tensor, int, int, Sequence[float], bool], output: Tensor) -> None:
+    ctx.slope = inputs[3][2]
+
+
+def _straight_through(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    return gradient * ctx.slope, None, None, None, None
+
+
+def _dense(values: Tensor) -> Tensor:
+    """`values`, contiguous unless it is channels_last."""
+    if values.is_contiguous() or _is_channels_last(values):
+        return values
+    return values.contiguous()
+
+
+def _is_channels_last(values: Tensor) -> bool:
+    format_ = _CHANNELS_LAST.get(values.dim())
+    return format_ is not None and values.is_contiguous(memory_format=format_)
+
+
+def _empty_like(dense: Tensor) -> Tensor:
+    return torch.empty_like(dense, memory_format=torch.preserve_format)
+
+
+def _stored_rows(dense: Tensor) -> tuple[Tensor, int]:
+    """The rows as they lie in memory, (rows, n), and their taps: a row is stored as (taps, n / taps), channels last."""
+    if dense.is_contiguous():
+        return dense.flatten(1), 1
+    channels_last = dense.movedim(1, -1)
+    return channels_last.flatten(1), channels_last.shape[1:-1].numel()
+
+
+torch.library.impl("equibit::select", "CompositeExplicitAutograd", select_plain)
+torch.library.impl("equibit::select", "CPU", _select_cpu)
+torch.library.impl("equibit::select", "CUDA", _select_cuda)
+torch.library.register_fake("equibit::select", _select_fake)
+torch.library.register_autograd("equibit::select", _straight_through, setup_context=_keep_slope)
