@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NATIVE := $(wildcard cpp/include/equibit/*.h cpp/src/*.cpp cpp/bindings/*.cpp) CMakeLists.txt
 
-.PHONY: demo test test-slow test-gpu lint format docs install clean
+.PHONY: demo test test-slow test-recipes test-gpu lint format docs install clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -24,6 +24,9 @@ test: .venv/installed  ## run the fast tests
 
 test-slow: .venv/installed  ## run the slow tests
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+test-recipes: .venv/installed  ## train, pack, export and verify every shipped recipe, two steps each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_recipe_training.py tests/test_shipped_recipes.py -n 2
 
 test-gpu: .venv/installed  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

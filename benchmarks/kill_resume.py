@@ -85,7 +85,7 @@ def main() -> int:
         print(f"kill {len(kills)}: {kills[-1]}", flush=True)
     start(arguments.recipe, killed, options).wait()
     found = {
-        "command": " ".join(["python", "benchmarks/kill_resume.py", *sys.argv[1:]]),
+        "command": " ".join(["python benchmarks/kill_resume.py", *sys.argv[1:]]).replace(str(arguments.out), "FOLDER"),
         "epochs": len(rows(whole)),
         "epoch_seconds": epoch,
         "kills": kills,

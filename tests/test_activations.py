@@ -8,11 +8,12 @@ from equibit.errors import InputError
 
 POINTS = [-2.0, -1.0, -0.5, -0.0, 0.0, 0.25, 1.0, 3.0]
 SIGNS = [-1, -1, -1, 1, 1, 1, 1, 1]
+ELSEWHERE = {"bi_half", "ede", "siman"}  # activations whose signs depend on more than the value have their own files
 GRADIENTS = {"sign": [0, 0, 1, 1, 1, 1, 0, 0], "bireal": [0, 0, 1, 2, 2, 1.5, 0, 0]}
 
 
 def test_every_activation_has_golden_gradients():
-    assert set(activations.REGISTRY) == set(GRADIENTS)
+    assert set(activations.REGISTRY) == set(GRADIENTS) | ELSEWHERE
 
 
 @pytest.mark.parametrize("key", sorted(GRADIENTS))

@@ -167,7 +167,8 @@ def test_predict(file, call, tmp_path):
 
 
 def test_listings(call):
-    assert [m["name"] for m in call("methods", "--json")] == ["bi_half", "sign"]
+    keys = ["adabin", "bi_half", "group_transform", "ir_net", "multi_prize", "recu", "reste", "sign", "siman"]
+    assert [m["name"] for m in call("methods", "--json")] == keys
     assert [m["name"] for m in call("models", "--json")] == models.list()
     assert [r["name"] for r in call("recipes", "--json")] == recipes.list()
     assert {d["name"] for d in call("data", "list", "--json")} == set(data.names())

@@ -46,6 +46,13 @@ def test_default_policy_keeps_first_and_last_float_and_the_report_says_so():
     assert set(eb.binary_weights(model)) == {"2.weight", "7.weight"}
 
 
+def test_first_only_keeps_one_layer_float():
+    report = eb.binarize_(network(), "bi_half", skip=eb.first_only)
+    assert report.float == ["0"]
+    assert report.binary == ["2", "7", "8"]
+    assert eb.first_only([]) == []
+
+
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [

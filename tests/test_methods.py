@@ -12,9 +12,28 @@ from equibit.methods import BiHalf, Method, Sign, check_method
 from equibit.methods.protocol import he_scale
 
 VARIANTS = {
+    "adabin": [{}, {"t_min": 0.5, "t_max": 2}],
+    "ir_net": [{}, {"t_min": 1e-3}],
+    "recu": [{}, {"tau_min": 0.6, "tau_max": 0.6}],
+    "reste": [{}, {"o_end": 1}],
+    "siman": [{}, {"mode": "optimal"}, {"clip": 0.0}],
+    "group_transform": [
+        dict(zip(("form", "group", "schedule", "scale"), choice, strict=True))
+        for choice in itertools.product(
+            ("1a", "1b", "2", "3"),
+            ("filter", "layer"),
+            ("geometric", "linear", "cosine", "constant"),
+            ("he", "none"),
+        )
+    ],
     "bi_half": [
         dict(zip(("ratio", "density", "scale", "rescale"), choice, strict=True))
         for choice in itertools.product((0.5, 0.0, 0.3, 1.0), (1.0, 0.4), ("he", "none"), (False, True))
+    ],
+    "multi_prize": [
+        dict(zip(("density", "scope", "init", "equal_bits"), choice, strict=True))
+        for choice in itertools.product((0.5, 0.1, 1.0), ("layer", "global"), ("kn", "sc"), ("off", "signs", "exact"))
+        if choice[1::2] != ("global", "exact")
     ],
     "sign": [
         dict(zip(("scale", "ste", "detach_scale", "density"), choice, strict=True))

@@ -2,12 +2,12 @@ import math
 
 import pytest
 import torch
+from narrow import narrow_networks
 from torch import nn
 
 import equibit as eb
 from equibit import models
 from equibit.errors import InputError
-from equibit.models import resnet, shallow, vgg, wide_resnet
 
 USUAL = {
     "conv2": (3, 32, 32),
@@ -15,10 +15,15 @@ USUAL = {
     "conv6": (3, 32, 32),
     "conv8": (3, 32, 32),
     "digits_net": (1, 8, 8),
+    "inception_v3": (3, 32, 32),
     "lenet5": (1, 28, 28),
+    "mobilenet_v1": (3, 32, 32),
+    "nin": (3, 32, 32),
     "resnet18": (3, 32, 32),
     "resnet20": (3, 32, 32),
     "resnet34": (3, 32, 32),
+    "shufflenet": (3, 32, 32),
+    "vgg16": (3, 32, 32),
     "vgg_small": (3, 32, 32),
     "wrn_20_10": (3, 32, 32),
     "wrn_28_10": (3, 32, 32),
@@ -30,11 +35,18 @@ PARAMETERS = {  # of the default options, for 10 classes
     "conv8": 5_275_840,
     # 32*9 + 64*32*9 + 64*64*9 + 256*128, batch norms 2*(32+64+64+128), head 1290
     "digits_net": 288 + 18_432 + 36_864 + 32_768 + 576 + 1_290,
+    "inception_v3": 22_133_738,  # for 1000 classes the published count, see below
     # 32*25 + 64*32*25 + 1024*512, batch norms 2*(32+64+512), head 5130
     "lenet5": 800 + 51_200 + 524_288 + 1_216 + 5_130,
+    "mobilenet_v1": 4_231_976 - 990 * 1_025,  # the published network, 1000 classes
+    # 192*75 + 192*160 + 160*96 + 96*192*25 + 2*192*192 + 192*192*9 + 192*192, batch norms 2*(192 + 192+160+96 + 5*192),
+    # head 192*10 + 10
+    "nin": 14_400 + 30_720 + 15_360 + 460_800 + 73_728 + 331_776 + 36_864 + 3_200 + 1_930,
     "resnet18": 11_173_962,
     "resnet20": 269_722 + 2 * 64,  # the published network, and a batch norm before the head
     "resnet34": 21_282_122,
+    "shufflenet": 914_338,  # counted by stages below
+    "vgg16": 33_634_250,  # for 1000 classes and 224x224 the published count, see below
     # 9 * (3*128 + 128*128 + 128*256 + 256*256 + 256*512 + 512*512), batch norms 4*(128+256+512), head 8192*10 + 10
     "vgg_small": 9 * 508_288 + 3_584 + 81_930,
     # 9 * (3*160 + 6*160*160 + 160*320 + 5*320*320 + 320*640 + 5*640*640), head 640*10; no batch norm has parameters
@@ -49,28 +61,34 @@ MINIMUM = {
     "conv6": 8,
     "conv8": 16,
     "digits_net": 4,
+    "inception_v3": 9,
     "lenet5": 16,
+    "mobilenet_v1": 16,
+    "nin": 4,
     "resnet18": 8,
     "resnet20": 4,
     "resnet34": 8,
+    "shufflenet": 8,
+    "vgg16": 32,
     "vgg_small": 8,
     "wrn_20_10": 4,
     "wrn_28_10": 4,
 }
 BLOCKS = ("relu", "hardtanh", "prelu", "bireal", "bireal_hardtanh", "bireal_prelu", "equal_bits")
 STEMS = ("cifar", "imagenet")
+WITHOUT_BLOCK = ("digits_net", "lenet5", "nin", "wrn_20_10", "wrn_28_10")
+KINDS = {  # of the others
+    **dict.fromkeys(("conv2", "conv4", "conv6", "conv8"), BLOCKS[:2]),
+    **dict.fromkeys(("inception_v3", "mobilenet_v1", "shufflenet", "vgg16", "vgg_small"), BLOCKS[:3]),
+    **dict.fromkeys(("resnet18", "resnet20", "resnet34"), BLOCKS),
+}
+WITH_STEM = ("mobilenet_v1", "resnet18", "resnet34", "shufflenet")
 VARIANTS = [
-    *((name, {}) for name in USUAL if not name.startswith(("resnet", "vgg"))),
-    *(("vgg_small", {"block": block}) for block in BLOCKS[:3]),
-    *(("resnet20", {"block": block}) for block in BLOCKS),
-    *(
-        (name, {"block": block, "stem": stem})
-        for name in ("resnet18", "resnet34")
-        for block in BLOCKS
-        for stem in STEMS
-    ),
+    *((name, {}) for name in WITHOUT_BLOCK),
+    *((name, {"block": block}) for name in KINDS if name not in WITH_STEM for block in KINDS[name]),
+    *((name, {"block": block, "stem": stem}) for name in WITH_STEM for block in KINDS[name] for stem in STEMS),
 ]
-BINARY_INPUT = [(name, options) for name, options in VARIANTS if options.get("block", "relu") != "relu"]
+BINARY_INPUT = [(name, options) for name, options in VARIANTS if options.get("block", "relu") != "relu"] + [("nin", {})]
 
 
 def label(value):
@@ -82,12 +100,7 @@ every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=label
 
 @pytest.fixture
 def narrow(monkeypatch):
-    """Narrow networks, for tests of their structure."""
-    monkeypatch.setattr(shallow, "WIDTHS", (8, 16, 32, 64))
-    monkeypatch.setattr(shallow, "HIDDEN", 32)
-    monkeypatch.setattr(resnet, "WIDTHS", (8, 16, 32, 64))
-    monkeypatch.setattr(vgg, "WIDTHS", (8, 8, 16, 16, 32, 32))
-    monkeypatch.setattr(wide_resnet, "WIDTHS", (8, 16, 32))
+    narrow_networks(monkeypatch)
 
 
 def count(model):
@@ -106,9 +119,9 @@ def test_every_model_is_covered_here():
         len(entry.options.get("block", [""])) * len(set(entry.options.get("stem", ["cifar"])) - {"auto"})
         for entry in models.entries()
     )
-    assert len(VARIANTS) == offered == 46
+    assert len(VARIANTS) == offered == 69
     assert {name for name, _ in VARIANTS} == set(USUAL)
-    assert len(BINARY_INPUT) == 32
+    assert len(BINARY_INPUT) == 49
 
 
 @pytest.mark.parametrize("name", sorted(USUAL))
@@ -117,6 +130,38 @@ def test_parameters_and_shape(name):
         model = models.create(name, in_shape=USUAL[name])
         assert count(model) == PARAMETERS[name]
         assert model(torch.empty(2, *USUAL[name])).shape == (2, 10)
+
+
+PUBLISHED = {  # parameters with batch norm, 1000 classes, 224x224
+    # torchvision's vgg16_bn, but for the biases of its convolutions and of its hidden layers
+    "vgg16": 138_365_992 - 4_224 - 2 * 4_096,
+    # torchvision's inception_v3 without auxiliary classifier, and 3x3 for 1x1 in the pooled branches of the A modules
+    "inception_v3": 23_834_568 + 8 * (192 * 32 + 256 * 64 + 288 * 64),
+    "mobilenet_v1": 4_231_976,  # Keras applications
+}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_parameters_of_the_published_networks(name):
+    with torch.device("meta"):
+        model = models.create(name, num_classes=1000, in_shape=(3, 224, 224))
+        assert count(model) == PUBLISHED[name]
+        if name != "inception_v3":  # its CIFAR layout keeps 222x222: large even without values
+            assert model(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
+
+
+def test_parameters_of_the_stages_of_shufflenet():
+    """The weights of each unit: first 1x1 in three groups (not the very first), 3x3 of each channel, 1x1 in groups."""
+
+    def unit(inputs, outputs, last, groups=3):
+        middle = outputs // 4
+        norms = 2 * (2 * middle + last)
+        return inputs * middle // groups + 9 * middle + middle * last // 3 + norms
+
+    stage2 = unit(24, 240, 216, groups=1) + 3 * unit(240, 240, 240)
+    stage3 = unit(240, 480, 240) + 7 * unit(480, 480, 480)
+    stage4 = unit(480, 960, 480) + 3 * unit(960, 960, 960)
+    assert PARAMETERS["shufflenet"] == 3 * 24 * 9 + 2 * 24 + stage2 + stage3 + stage4 + 961 * 10
 
 
 @every_variant
@@ -170,7 +215,7 @@ def test_the_first_layer_is_a_convolution_and_the_last_the_head(name, options, n
     layers = [(key, module) for key, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert isinstance(layers[0][1], nn.Conv2d)
     assert layers[-1][0] == "head"
-    biased = any(isinstance(module, nn.BatchNorm2d) for module in model.modules()) and name != "wrn_20_10"
+    biased = not name.startswith(("conv", "wrn_20"))
     for key, layer in layers[:-1]:
         assert layer.bias is None, key
     assert (layers[-1][1].bias is not None) == biased
@@ -194,7 +239,7 @@ def test_binary_activations_train(name, options, narrow):
     assert not any("downsample" in layer for layer in report.binary)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet20", "resnet34", "vgg_small"])
+@pytest.mark.parametrize("name", sorted(KINDS))
 def test_binary_activations_after_a_relu_are_refused(name, narrow):
     model = models.create(name)
     eb.binarize_(model, "bi_half", activation="bireal")
@@ -221,6 +266,16 @@ def test_summary_promises_the_bytes_of_the_packed_network(name, options, narrow)
     ("name", "options", "activation"),
     [
         ("conv8", {}, None),
+        ("conv4", {"block": "hardtanh"}, "bireal"),
+        ("inception_v3", {}, None),
+        ("inception_v3", {"block": "prelu"}, "bireal"),
+        ("mobilenet_v1", {}, None),
+        ("mobilenet_v1", {"block": "hardtanh"}, "bireal"),
+        ("nin", {}, "sign"),
+        ("shufflenet", {}, None),
+        ("shufflenet", {"block": "prelu", "stem": "imagenet"}, "bireal"),
+        ("vgg16", {}, None),
+        ("vgg16", {"block": "prelu"}, "bireal"),
         ("resnet20", {"block": "relu"}, None),
         ("resnet20", {"block": "equal_bits"}, "bireal"),
         ("resnet18", {"block": "equal_bits", "stem": "imagenet"}, "bireal"),
@@ -241,22 +296,30 @@ def test_export(name, options, activation, narrow, tmp_path):
 NORMED = sorted(entry.name for entry in models.entries() if "norm" in entry.options)
 
 
-def test_every_network_with_batch_norm_has_the_option():
-    assert len(NORMED) == 8
-    assert not any(name.startswith("conv") for name in NORMED)
+def test_every_network_has_the_option():
+    assert sorted(USUAL) == NORMED
 
 
 @pytest.mark.parametrize("name", NORMED)
 def test_plain_batch_norm(name, narrow):
-    affine = models.create(name, in_shape=USUAL[name], norm="affine")
-    plain = models.create(name, in_shape=USUAL[name], norm="plain")
+    options = {"block": "hardtanh"} if name.startswith("conv") else {}
+    affine = models.create(name, in_shape=USUAL[name], norm="affine", **options)
+    plain = models.create(name, in_shape=USUAL[name], norm="plain", **options)
     norms = [module for module in plain.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     assert norms
     assert all(module.weight is None and module.bias is None for module in norms)
     assert count(affine) - count(plain) == 2 * sum(module.num_features for module in norms)
     plain.load_state_dict({key: value for key, value in affine.state_dict().items() if key in plain.state_dict()})
     # a new batch norm has scale 1 and offset 0, which change nothing
-    assert torch.equal(plain(images(USUAL[name])), affine(images(USUAL[name])))
+    torch.manual_seed(0)  # of dropout
+    expected = affine(images(USUAL[name]))
+    torch.manual_seed(0)
+    assert torch.equal(plain(images(USUAL[name])), expected)
+
+
+def test_plain_needs_a_batch_norm():
+    with pytest.raises(InputError, match="norm is 'plain', but this network has no batch norm"):
+        models.create("conv2", norm="plain")
 
 
 def test_wrn_20_10_starts_at_the_scale_of_binary_weights():
@@ -273,8 +336,8 @@ def test_wrong_names_options_and_values():
         models.create("resnet18", blok="relu")
     with pytest.raises(InputError, match=r"unknown option of lenet5 'block'. Known: norm"):
         models.create("lenet5", in_shape=(1, 28, 28), block="relu")
-    with pytest.raises(InputError, match=r"unknown option of conv4 'norm'. Known: none"):
-        models.create("conv4", norm="plain")
+    with pytest.raises(InputError, match=r"unknown block of conv4 'prelu'. .*Known: hardtanh, relu"):
+        models.create("conv4", block="prelu")
     with pytest.raises(InputError, match=r"unknown block of resnet18 'bi_real'. .* Known: bireal, bireal_hardtanh"):
         models.create("resnet18", block="bi_real")
     with pytest.raises(InputError, match=r"unknown stem of resnet18 None"):

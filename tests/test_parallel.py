@@ -67,6 +67,7 @@ def runs(tmp_path_factory):
     """Runs of one process and, in one launch, the same of two."""
     out = tmp_path_factory.mktemp("parallel")
     network, shallow = "digits-digits_net-bi_half-1w32a", "cifar10-conv2-bi_half-1w32a-short"
+    projected = "digits-digits_net-siman-1w32a"  # its projection looks at whole layers
     for name, recipe, changes in (
         ("one", network, CHANGES),
         ("one-average", network, CHANGES | {"train.ema": 0.9}),
@@ -81,6 +82,8 @@ def runs(tmp_path_factory):
         (out / "fsdp", network, CHANGES | {"train.shard": True}),
         (out / "resumed-ddp", network, CHANGES),
         (out / "resumed-fsdp", network, CHANGES | {"train.shard": True}),
+        (out / "ddp-projected", projected, CHANGES),
+        (out / "fsdp-projected", projected, CHANGES | {"train.shard": True}),
         (out / "ddp-average", network, CHANGES | {"train.ema": 0.9}),
         (out / "ddp-accumulated", shallow, SHALLOW | {"train.accumulate": 2}),
         (out / "fsdp-accumulated", shallow, SHALLOW | {"train.accumulate": 2, "train.shard": True}),
@@ -102,6 +105,10 @@ def runs(tmp_path_factory):
 )
 def test_two_processes_equal_one(runs, one, two):
     assert_close(runs / one, runs / two)
+
+
+def test_a_projection_looks_at_whole_layers_where_they_are_sharded(runs):
+    assert_close(runs / "ddp-projected", runs / "fsdp-projected")  # one process adds in another order: bits differ
 
 
 def test_a_run_of_two_processes_is_read_by_one(runs):

@@ -1,73 +1,13 @@
-"""Recipes: shipped files, strict loading, overrides, and that each one builds its network."""
+"""Recipes: strict loading, overrides, and what is wrong is named."""
 
 import math
 
 import pytest
-import torch
 
-from equibit import recipes
+from equibit import recipes, yaml_format
 from equibit.errors import EquibitError, FileError, FormatError, InputError
 from equibit.layers import binary_layers
 from equibit.recipes import Recipe
-
-WEIGHTS = ("float", "sign-1w32a", "bi_half-1w32a")
-WIDE = ("float", "sign.mcdonnell-1w32a")
-
-
-def binary_inputs(block: str) -> tuple[str, ...]:
-    """Float twin and methods of an experiment with binary activations."""
-    return (f"float.{block}", "sign-1w1a", "bi_half-1w1a")
-
-
-EXPERIMENTS = [  # data and model, the float twin and its methods, lengths
-    ("digits-digits_net", WEIGHTS, ("",)),
-    ("mnist-lenet5", WEIGHTS, ("",)),
-    ("cifar10-conv2", WEIGHTS, ("", "-short")),
-    ("cifar10-conv4", WEIGHTS, ("", "-short")),
-    ("cifar10-conv6", WEIGHTS, ("", "-short")),
-    ("cifar10-conv8", WEIGHTS, ("", "-short")),
-    ("cifar10-resnet18", WEIGHTS, ("", "-short")),
-    ("cifar10-resnet18", binary_inputs("equal_bits"), ("", "-short")),
-    ("cifar10-resnet20", WEIGHTS, ("", "-short")),
-    ("cifar10-resnet20", binary_inputs("bireal_hardtanh"), ("", "-short")),
-    ("cifar10-resnet34", WEIGHTS, ("", "-short")),
-    ("cifar10-vgg_small", WEIGHTS, ("", "-short")),
-    ("cifar10-wrn_28_10", WIDE, ("", "-short")),
-    ("cifar100-resnet18", WEIGHTS, ("", "-short")),
-    ("cifar100-resnet34", WEIGHTS, ("", "-short")),
-    ("cifar100-wrn_20_10", WIDE, ("", "-short")),
-    ("imagefolder-resnet18", binary_inputs("equal_bits"), ("",)),
-    ("imagefolder-resnet34", binary_inputs("equal_bits"), ("",)),
-]
-TWINS = [
-    (f"{experiment}-{float_twin}{length}", f"{experiment}-{method}{length}")
-    for experiment, (float_twin, *methods), lengths in EXPERIMENTS
-    for length in lengths
-    for method in methods
-]
-SHIPPED = sorted({name for pair in TWINS for name in pair})
-CONVOLUTIONS = {  # and linear layers: all that have a weight matrix, and the shortcuts among them
-    "digits_net": (5, 0),
-    "lenet5": (4, 0),
-    "conv2": (5, 0),
-    "conv4": (7, 0),
-    "conv6": (9, 0),
-    "conv8": (11, 0),
-    "resnet18": (21, 3),
-    "resnet20": (20, 0),
-    "resnet34": (37, 3),
-    "vgg_small": (7, 0),
-    "wrn_20_10": (20, 0),
-    "wrn_28_10": (29, 3),
-}
-
-
-def binary_count(recipe: Recipe) -> int:
-    """How many layers of a recipe's network are binary."""
-    layers, shortcuts = CONVOLUTIONS[recipe.model.name]
-    kept = {"nothing": 0, "first_and_last": 2, "first_last_and_shortcuts": 2 + shortcuts}
-    return layers - kept[recipe.skip] if recipe.method else 0
-
 
 SMALL = {
     "model": {"name": "digits_net", "num_classes": 10, "in_shape": [1, 8, 8]},
@@ -83,42 +23,6 @@ def small(**sections: object) -> Recipe:
     for name, section in sections.items():
         values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
     return recipes.from_dict(values, "small")
-
-
-def test_the_shipped_recipes_are_the_expected_ones():
-    assert len(SHIPPED) == 92
-    assert len(TWINS) == 60
-    assert recipes.list() == SHIPPED
-
-
-CLASSES = {"cifar100": 100, "imagefolder": 1000}
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_recipe(name, tmp_path):
-    recipe = recipes.load(name)
-    assert recipe.name == name
-    assert name.startswith(
-        f"{recipe.data.name}-{recipe.model.name}-{recipe.method['name'] if recipe.method else 'float'}"
-    )
-    assert recipe.data.name == name.split("-")[0]
-    (tmp_path / "other.yaml").write_text(recipe.to_yaml())
-    assert recipes.load(tmp_path / "other.yaml") == recipe
-    with torch.device("meta"):  # shapes only
-        model = recipes.build(recipe).eval()
-        assert model(torch.empty(2, *recipe.model.in_shape)).shape == (2, recipe.model.num_classes)
-    assert len(list(binary_layers(model))) == binary_count(recipe)
-    assert ("1w1a" in name) == (recipe.activation is not None)
-    assert recipe.model.num_classes == (CLASSES.get(recipe.data.name, 10))
-
-
-@pytest.mark.parametrize(("float_twin", "binary"), TWINS)
-def test_an_experiment_differs_in_the_method_only(float_twin, binary):
-    ordinary, method = recipes.load(float_twin).to_dict(), recipes.load(binary).to_dict()
-    if "-conv" in float_twin and "short" not in float_twin:  # no batch norm: it needs a lower learning rate
-        assert (ordinary["optimizer"].pop("lr"), method["optimizer"].pop("lr")) == (0.01, 0.1)
-    differs = {key for key in method if method[key] != ordinary[key]}
-    assert {"name", "method"} <= differs <= {"name", "method", "activation", "skip"}
 
 
 def test_to_dict_is_complete():
@@ -195,11 +99,18 @@ def test_skip_policy_is_applied():
         ({"activation": "birael"}, ["Did you mean 'bireal'"]),
         ({"activation": {"name": "sign", "pad_value": 0.5}}, ["pad_value"]),
         ({"activation": "sign", "method": None}, ["activation", "without a method"]),
-        ({"skip": "first"}, ["'first'", "first_and_last"]),
+        ({"skip": "first"}, ["'first'", "first_only"]),
         ({"skip": ["nothing"]}, ["skip"]),
         ({"schedule": {"name": "step"}}, ["milestones"]),
         ({"schedule": {"milestones": [3]}}, ["milestones", "cosine"]),
         ({"schedule": {"name": "step", "milestones": [3, 2]}}, ["increase"]),
+        ({"schedule": {"name": "restarts"}}, ["milestones", "restarts"]),
+        ({"schedule": {"name": "linear", "milestones": [1]}}, ["milestones", "linear"]),
+        ({"schedule": {"name": "restarts", "milestones": [2]}}, ["milestones", "before the end (2 epochs)"]),
+        (
+            {"schedule": {"name": "restarts", "milestones": [1], "warmup_epochs": 1.5}},
+            ["milestones", "after the warm-up (1.5 epochs)"],
+        ),
         ({"schedule": {"warmup_epochs": 3}}, ["warmup_epochs", "train.epochs"]),
         ({"data": [1]}, ["data", "mapping"]),
         ({"name": 3}, ["name", "3"]),
@@ -318,6 +229,30 @@ def test_the_name_of_a_file_is_its_stem_unless_it_says_another(tmp_path):
 def test_numbers_in_yaml_are_numbers(text, value, tmp_path):
     (tmp_path / "mine.yaml").write_text(small().to_yaml().replace("lr: 0.1", f"lr: {text}"))
     assert recipes.load(tmp_path / "mine.yaml").optimizer.lr == value
+
+
+@pytest.mark.parametrize("word", ["off", "on", "no", "yes", "N", "~x", "1e", "2020-01-01"])
+def test_other_words_are_strings(word):
+    assert yaml_format.load(f"[{word}]") == [word]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), ("False", False), ("null", None), ("-3", -3), ("+1.5e+2", 150.0), ("2.", 2.0), ("'1e-4'", "1e-4")],
+)
+def test_what_else_a_word_can_be(text, value):
+    found = yaml_format.load(text)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_off_is_a_word_everywhere(tmp_path):
+    recipe = recipes.from_dict({**SMALL, "method": {"name": "multi_prize", "equal_bits": "off"}}, "small")
+    assert recipe.method["equal_bits"] == "off"
+    (tmp_path / "mine.yaml").write_text(recipe.to_yaml())
+    assert recipes.load(tmp_path / "mine.yaml") == recipe
+    assert recipes.override(recipe, {"train.epochs": 3}).method == recipe.method
+    changed = recipes.override(recipe, {"method.equal_bits": "signs"})
+    assert recipes.override(changed, {"method.equal_bits": "off"}) == recipe
 
 
 @pytest.mark.parametrize("text", ["!!python/object/apply:os.getcwd []", "a: b: c", "- *x"])

@@ -4,11 +4,12 @@ from functools import partial
 
 import pytest
 import torch
+from narrow import narrow_networks
 from torch import nn
 
 from equibit import models
 from equibit.errors import InputError
-from equibit.models import resnet, wide_resnet
+from equibit.models import resnet
 from equibit.models.resnet import EqualBitsBlock, OneSkipBlock, TwoSkipBlock
 from equibit.models.wide_resnet import WideBlock
 
@@ -19,9 +20,7 @@ IMAGENET = {"resnet18": 11_689_512, "resnet34": 21_797_672}  # 1000 classes
 
 @pytest.fixture
 def narrow(monkeypatch):
-    """Narrow networks, for tests of their structure."""
-    monkeypatch.setattr(resnet, "WIDTHS", (8, 16, 32, 64))
-    monkeypatch.setattr(wide_resnet, "WIDTHS", (8, 16, 32))
+    narrow_networks(monkeypatch)
 
 
 def test_every_kind_is_covered_here():

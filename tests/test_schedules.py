@@ -43,6 +43,21 @@ def test_cosine_per_epoch_after_warmup():
     assert factors(Schedule("cosine", warmup_epochs=1), 2) == pytest.approx([0.5, 1, 1, 0.5])
 
 
+def test_linear_after_warmup():
+    assert factors(Schedule("linear", warmup_epochs=1), 3) == pytest.approx([0.5, 1, 1, 0.75, 0.5, 0.25])
+
+
+def test_restarts_are_cosines_one_after_the_other():
+    schedule = Schedule("restarts", milestones=(1, 3))
+    once, twice = factors(Schedule("cosine"), 1), factors(Schedule("cosine"), 2)
+    assert factors(schedule, 5) == pytest.approx([*once, *twice, *twice])
+    assert factors(Schedule("restarts", milestones=(1, 3), update="epoch"), 5, steps=1) == pytest.approx(
+        [1, 1, 0.5, 1, 0.5]
+    )
+    late = Schedule("restarts", warmup_epochs=1, milestones=(1, 2))
+    assert factors(late, 3) == pytest.approx([0.5, 1, *once, *once])
+
+
 def test_step_decay():
     schedule = Schedule("step", milestones=(1, 3), gamma=0.1)
     assert factors(schedule, 4, steps=1) == pytest.approx([1, 0.1, 0.1, 0.01])

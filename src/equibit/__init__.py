@@ -28,8 +28,15 @@ _SUBMODULES = (
 )
 
 _ATTRIBUTES = {
+    "AdaBin": "methods",
     "BiHalf": "methods",
     "EquibitError": "errors",
+    "GroupTransform": "methods",
+    "IRNet": "methods",
+    "MultiPrize": "methods",
+    "ReCU": "methods",
+    "ReSTE": "methods",
+    "SiMaN": "methods",
     "Sign": "methods",
     "advance": "convert",
     "binarize_": "convert",
@@ -37,6 +44,7 @@ _ATTRIBUTES = {
     "export_onnx": "export",
     "first_and_last": "convert",
     "first_last_and_shortcuts": "convert",
+    "first_only": "convert",
     "load_packed": "packed",
     "nothing": "convert",
     "pack": "packed",

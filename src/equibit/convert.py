@@ -5,7 +5,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,12 +45,18 @@ def first_and_last(layers: NamedModules) -> list[str]:
     return [layers[0][0], layers[-1][0]] if layers else []
 
 
+def first_only(layers: NamedModules) -> list[str]:
+    """Policy: the first eligible layer stays float; with sign activations it then sees real images."""
+    return [layers[0][0]] if layers else []
+
+
 def first_last_and_shortcuts(layers: NamedModules) -> list[str]:
     """Policy: first, last, and every layer inside a module named `downsample` or `shortcut` stay float."""
     return first_and_last(layers) + [name for name, _ in layers if _SHORTCUT.search(name)]
 
 
-POLICIES: Mapping[str, Policy] = {p.__name__: p for p in (nothing, first_and_last, first_last_and_shortcuts)}
+_POLICIES = (nothing, first_only, first_and_last, first_last_and_shortcuts)
+POLICIES: Mapping[str, Policy] = {policy.__name__: policy for policy in _POLICIES}
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ def binarize_(
     prepared = {name: _prepare(name, module, chosen[name]) for name, module in eligible if chosen[name]}
     for name, module in eligible:
         if name in prepared:
-            _attach(name, module, prepared[name], template)
+            _attach(name, module, *prepared[name], template)
     return _report(model, reasons, template)
 
 
@@ -205,8 +211,8 @@ def _choose(eligible: NamedModules, default: Method, skip: Policy, overrides: Ov
     return chosen
 
 
-def _prepare(name: str, module: nn.Module, template: Method | None) -> Method:
-    """The layer's own copy of the method, attached to its weight; nothing of the model is changed yet."""
+def _prepare(name: str, module: nn.Module, template: Method | None) -> tuple[Method, Tensor | None]:
+    """The layer's own copy of the method, attached, and its latent unless that is the weight; changes nothing yet."""
     method = copy.deepcopy(template)
     assert method is not None
     method.layer = name
@@ -214,17 +220,29 @@ def _prepare(name: str, module: nn.Module, template: Method | None) -> Method:
     assert isinstance(weight, Tensor)
     filters = filters_first(weight.detach(), swapped_groups(module))
     method.check(filters)
-    method.attach(filters)
-    return method.to(weight.device)
+    initial = method.initial(filters)
+    method.attach(initial)
+    latent = None if initial is filters else filters_first(initial, swapped_groups(module))
+    return method.to(weight.device), latent
 
 
-def _attach(name: str, module: nn.Module, method: Method, template: SignActivation | None) -> None:
+def _attach(
+    name: str, module: nn.Module, method: Method, latent: Tensor | None, template: SignActivation | None
+) -> None:
+    weight = cast(nn.Parameter, module.weight)
+    if latent is not None:
+        weight.data.copy_(latent)
+    if method.freezes_latent:
+        weight.requires_grad_(False)
     parametrization = BinaryWeight(method, swapped_groups(module)).train(module.training)
     parametrize.register_parametrization(module, "weight", parametrization, unsafe=True)  # shapes: check_method's
     module.register_load_state_dict_pre_hook(_accept_float_checkpoint)  # type: ignore[no-untyped-call]
     if template is not None:
-        activation = copy.deepcopy(template).to(next(module.parameters()).device)
+        activation = copy.deepcopy(template)
         activation.layer = name
+        activation.attach(module)
+        activation.to(next(module.parameters()).device)
+        parametrization.advanced = parametrization.advanced and not activation.needs_advance
         activation.take_over_padding(module)
         if activation.pads:
             module.padding = (0,) * (len(activation.pads) // 2)  # type: ignore[assignment]
@@ -247,9 +265,10 @@ def _accept_float_checkpoint(module: nn.Module, state: dict[str, Any], prefix: s
     original = f"{prefix}parametrizations.weight.original"
     if f"{prefix}weight" not in state or original in state:
         return
-    latent = state[original] = state.pop(f"{prefix}weight")
+    latent = state.pop(f"{prefix}weight")
     for name, value in _fresh_state(module, latent).items():
         state.setdefault(prefix + name, value)
+    state.setdefault(original, latent)
 
 
 def _fresh_state(module: nn.Module, latent: Tensor) -> dict[str, Tensor]:
@@ -260,8 +279,12 @@ def _fresh_state(module: nn.Module, latent: Tensor) -> dict[str, Tensor]:
     if latent.shape != current.shape:
         return {}  # torch reports the mismatch
     method = copy.deepcopy(parametrization.method)
-    method.attach(filters_first(latent.detach().to(current.dtype), parametrization.groups))
+    filters = filters_first(latent.detach().to(current.dtype), parametrization.groups)
+    initial = method.initial(filters)
+    method.attach(initial)
     fresh = {f"parametrizations.weight.0.method.{name}": value for name, value in method.state_dict().items()}
+    if initial is not filters:
+        fresh["parametrizations.weight.original"] = filters_first(initial, parametrization.groups)
     activation = getattr(module, ACTIVATION, None)
     kept = {} if activation is None else activation.state_dict()
     return fresh | {f"{ACTIVATION}.{name}": value for name, value in kept.items()}
@@ -314,13 +337,20 @@ def advance(model: nn.Module, progress: float) -> None:
 
     Raises:
         InputError: `progress` lies outside [0, 1].
+        StateError: A selection over all layers keeps no weight of a layer (multi_prize); the error names it.
     """
     if not 0 <= progress <= 1:
         raise InputError(f"progress is {progress!r}; it is step / total steps and must lie in [0, 1].")
+    alike: dict[type[Method], list[Method]] = {}
     for layer in binary_layers(model):
         layer.parametrization.advanced = True
         layer.method.advance(progress)
+        if layer.activation is not None:
+            layer.activation.advance(progress)
         layer.project_()
+        alike.setdefault(type(layer.method), []).append(layer.method)
+    for kind, found in alike.items():
+        kind.advance_together(found)
 
 
 def binary_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -32,6 +32,17 @@ class DependencyError(EquibitError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
 
 
+def between(name: str, value: object, low: float, high: float) -> float:
+    """`value` as a number strictly between `low` and `high`.
+
+    Raises:
+        InputError: It is no number, or outside.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
+        raise InputError(f"{name} is {value!r}; it must be a number above {low:g} and below {high:g}.")
+    return value
+
+
 def unknown(kind: str, given: object, allowed: Iterable[str]) -> InputError:
     """The error for a name that is not in a table: names the nearest known one and lists them all."""
     known = sorted(allowed)

@@ -55,7 +55,7 @@ class BinaryWeight(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Effective weight, shape and dtype of `latent`."""
-        if self.training and not self.advanced and not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and self.training and not self.advanced:
             self._warn()
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or latent.is_meta:
             return self._effective(latent)
@@ -70,8 +70,9 @@ class BinaryWeight(nn.Module):
     def _warn(self) -> None:
         self.advanced = True
         warnings.warn(
-            f"layer {self.method.layer!r} trains with method {self.method.key!r}, which has a schedule or a "
-            "projection, but equibit.advance(model, progress) was never called; call it before every training step.",
+            f"layer {self.method.layer!r} trains with method {self.method.key!r}; it or the sign activation has a "
+            "schedule or a projection, but equibit.advance(model, progress) was never called; call it before every "
+            "training step.",
             stacklevel=2,
         )
 
@@ -104,7 +105,7 @@ class BinaryLayer(NamedTuple):
 
     @property
     def latent(self) -> nn.Parameter:
-        """The real-valued weight that the optimiser trains, shaped as the float layer's weight."""
+        """The real-valued weight that the optimiser trains (or the method freezes), shaped as the float layer's."""
         return cast(nn.Parameter, self.module.parametrizations.weight.original)  # type: ignore[union-attr]
 
     @property

@@ -55,20 +55,6 @@ def _models() -> list[dict[str, Any]]:
     ]
 
 
-def _recipes() -> list[dict[str, Any]]:
-    loaded = [recipes.load(name) for name in recipes.list()]
-    return [
-        {
-            "name": r.name,
-            "data": r.data.name,
-            "model": r.model.name,
-            "method": r.method["name"] if r.method else "float",
-            "epochs": r.train.epochs,
-        }
-        for r in loaded
-    ]
-
-
 def _add_data(parser: ArgumentParser, words: list[str]) -> None:
     parser.add_argument("action", choices=["list", "fetch", "check"], help="what to do with the data sets")
     parser.add_argument("names", nargs="*", help="data sets; all of them if none is named")
@@ -119,7 +105,7 @@ def _check_data(names: list[str], root: Path | None, as_json: bool) -> int:
 
 METHODS = _listing("the binarisation methods and their arguments", _methods)
 MODELS = _listing("the networks and their options", _models)
-RECIPES = _listing("the recipes that `equibit train` knows by name", _recipes)
+RECIPES = _listing("the recipes that `equibit train` knows by name", recipes.overview)
 DATA = Verb(
     "list: what is here. fetch: download and check. check: do the files equal the published ones, and how many images "
     "do they hold? Exit code 1 if one differs.",

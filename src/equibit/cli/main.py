@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import jsonargparse
 
+from equibit import yaml_format
 from equibit.cli.output import note
 from equibit.cli.verbs import VERBS
 from equibit.errors import EquibitError, StateError, unknown
@@ -42,12 +43,13 @@ def make_parser(words: Sequence[str], verbs: Iterable[str]) -> _Parser:
         words: What follows the verb on the command line.
         verbs: Names of the verbs to load; others than verbs are passed over.
     """
-    parser = _Parser(prog="equibit", description="Train, explain and deploy 1-bit neural networks.", allow_abbrev=False)
+    common: dict[str, Any] = {"allow_abbrev": False, "parser_mode": yaml_format.MODE}
+    parser = _Parser(prog="equibit", description="Train, explain and deploy 1-bit neural networks.", **common)
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     parser.add_argument("--version", action="store_true", dest="show_version", help="as the verb `version`")
     subcommands = parser.add_subcommands(dest="verb", title="verbs", metavar="VERB")
     for entry in VERBS.values():
-        own = _Parser(allow_abbrev=False)
+        own = _Parser(**common)
         if entry.name in verbs:
             verb = entry.load()
             own.description = verb.description

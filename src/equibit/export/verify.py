@@ -15,6 +15,7 @@ from onnx import TensorProto
 from onnx.helper import make_tensor_value_info
 from torch import Tensor, nn
 
+from equibit.activations import SignActivation
 from equibit.errors import FormatError, InputError
 from equibit.export.graph import Array, initializers, layer_name, our_nodes, slots
 from equibit.export.onnx_file import Inputs
@@ -191,6 +192,7 @@ class _Guide:
             self.calls.setdefault(layer_name(node), []).append(node)
         self.missing: list[str] = []
         self.input_ok = False
+        self.argument: Tensor | None = None
         self.checks: list[LayerCheck] = []
 
     def before(
@@ -204,11 +206,19 @@ class _Guide:
         given = torch.from_numpy(self.found[self.calls[layer.spec.name][0].input[0]])
         if isinstance(layer, PackedConv) and layer.padding_mode != "zeros":
             given = F.pad(given, [-side for side in layer.pads])  # the file pads before the node
-        own = x.cpu().numpy()
+        own = layer.argument(x).cpu().numpy()
         self.input_ok = _distance(given.numpy(), own) <= TOLERANCE * _magnitude(own) < np.inf
+        self.argument = None
         if given.shape != x.shape:
             return args, kwargs
+        if layer.activation is not None:
+            self.argument = given.to(x.device)
+            return args, kwargs
         return (given.to(x.device), *args[1:]), {name: value for name, value in kwargs.items() if name != "input"}
+
+    def at_sign(self, activation: SignActivation, _args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Forward hook of a sign activation: the signs of what the file's node gets."""
+        return output if self.argument is None else activation.signs(self.argument)
 
     def after(self, layer: PackedLayer, _args: tuple[Any, ...], output: Tensor) -> None:
         """Forward hook: compares with what the file computed."""
@@ -232,6 +242,8 @@ def _check_layers(packed: nn.Module, path: Path, batch: tuple[Tensor, ...]) -> t
             layer.register_forward_hook(guide.after),
         )
     ]
+    signs = [layer.activation for _, layer in packed_layers(packed) if layer.activation is not None]
+    handles += [activation.register_forward_hook(guide.at_sign) for activation in signs]
     outputs = _evaluate(packed, batch)
     for handle in handles:
         handle.remove()

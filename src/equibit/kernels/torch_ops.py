@@ -1,8 +1,8 @@
-"""Selection by rank as a torch operator, `equibit::select`.
+"""Binary weights as torch operators: `equibit::select` by rank, `equibit::signed` by sign; straight-through gradients.
 
 The CPU runs the C++ kernel. CUDA runs the Triton kernel of `triton_select` where Triton is installed (the CUDA builds
 of torch bring it) and takes the rows; the rest, and every other device, runs plain torch. A selection is exact, so all
-three give the same values.
+three give the same values. `signed` is plain torch everywhere, in two passes over memory.
 """
 
 import functools
@@ -24,6 +24,9 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 torch.library.define(
     "equibit::select", "(Tensor values, SymInt low, SymInt middle, float[] levels, bool magnitude) -> Tensor"
 )
+
+
+torch.library.define("equibit::signed", "(Tensor values, float level) -> Tensor")
 
 
 def widen(x: Tensor) -> Tensor:
@@ -63,6 +66,14 @@ def select(
     if low < 0 or middle < 0 or low + middle > n:
         raise InputError(f"cannot select {low} and {middle} of {n} values. Allowed: counts from 0, {n} in all.")
     return torch.ops.equibit.select.default(values, low, middle, levels, magnitude)  # type: ignore[no-any-return]
+
+
+def signed(values: Tensor, level: float) -> Tensor:
+    """`level` where a value is at least 0 (so at 0.0 and -0.0 too), else -`level`; shape and type of `values`.
+
+    Gradient: straight through, dL/dvalues = level dL/dout.
+    """
+    return torch.ops.equibit.signed.default(values, level)  # type: ignore[no-any-return]
 
 
 def lowest(rows: Tensor, count: int) -> Tensor:
@@ -127,6 +138,23 @@ def _triton_select() -> ModuleType | None:
     return importlib.import_module("equibit.kernels.triton_select") if importlib.util.find_spec("triton") else None
 
 
+def _signed(values: Tensor, level: float) -> Tensor:
+    out = values + 0.0  # which makes 0.0 of -0.0
+    return torch.copysign(out.new_tensor(level), out, out=out)
+
+
+def _signed_fake(values: Tensor, level: float) -> Tensor:
+    return torch.empty_like(values)
+
+
+def _keep_level(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+    ctx.slope = inputs[1]
+
+
+def _signed_gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    return gradient * ctx.slope, None
+
+
 def _select_fake(values: Tensor, low: int, middle: int, levels: Sequence[float], magnitude: bool) -> Tensor:
     return _empty_like(_dense(values))
 
@@ -168,3 +196,6 @@ torch.library.impl("equibit::select", "CPU", _select_cpu)
 torch.library.impl("equibit::select", "CUDA", _select_cuda)
 torch.library.register_fake("equibit::select", _select_fake)
 torch.library.register_autograd("equibit::select", _straight_through, setup_context=_keep_slope)
+torch.library.impl("equibit::signed", "CompositeExplicitAutograd", _signed)
+torch.library.register_fake("equibit::signed", _signed_fake)
+torch.library.register_autograd("equibit::signed", _signed_gradient, setup_context=_keep_level)

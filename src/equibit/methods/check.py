@@ -84,11 +84,11 @@ def _check_hard(method: Method, latent: Tensor) -> None:
 
 
 def _check_gradient(method: Method, latent: Tensor) -> None:
-    latent = latent.requires_grad_()
+    trained = [*method.parameters(), *([] if method.freezes_latent else [latent.requires_grad_()])]
     weight = method.train()(latent)
     _require(weight.shape == latent.shape and weight.dtype == latent.dtype, "shape or dtype of forward() differ")
-    (gradient,) = torch.autograd.grad(weight.square().sum() + weight.sum(), latent)
-    _require(gradient.isfinite().all(), "the gradient is not finite")
+    for gradient in torch.autograd.grad(weight.square().sum() + weight.sum(), trained):
+        _require(gradient.isfinite().all(), "the gradient is not finite")
 
 
 def _check_schedule(method: Method, latent: Tensor) -> None:

@@ -5,11 +5,20 @@ from types import MappingProxyType
 from typing import Any
 
 from equibit.errors import InputError, unknown
+from equibit.methods.adabin import AdaBin
 from equibit.methods.bi_half import BiHalf
+from equibit.methods.group_transform import GroupTransform
+from equibit.methods.ir_net import IRNet
+from equibit.methods.multi_prize import MultiPrize
 from equibit.methods.protocol import Method
+from equibit.methods.recu import ReCU
+from equibit.methods.reste import ReSTE
 from equibit.methods.sign import Sign
+from equibit.methods.siman import SiMaN
 
-REGISTRY = MappingProxyType({cls.key: cls for cls in (BiHalf, Sign)})
+REGISTRY = MappingProxyType(
+    {cls.key: cls for cls in (AdaBin, BiHalf, GroupTransform, IRNet, MultiPrize, ReCU, ReSTE, Sign, SiMaN)}
+)
 
 
 def names() -> list[str]:

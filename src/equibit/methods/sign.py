@@ -16,9 +16,9 @@ from torch import Tensor
 
 from equibit.activations import sign, straight_through
 from equibit.errors import InputError, unknown
-from equibit.kernels.torch_ops import select
+from equibit.kernels.torch_ops import select, signed
 from equibit.methods.counting import CountingRule
-from equibit.methods.protocol import Method, effective, he_scale, per_filter
+from equibit.methods.protocol import Method, effective, he_constant, he_scale, per_filter
 from equibit.methods.selection import widen
 
 _SCALES = ("none", "he", "mean_abs")
@@ -116,9 +116,11 @@ class Sign(Method):
 
     def forward(self, latent: Tensor) -> Tensor:
         """alpha b; `clip_unscaled` keeps alpha out of the gradient (Bi-Real Net's estimator)."""
+        wide = widen(latent)
+        if self.ste == "identity" and self.scale_kind != "mean_abs" and self.density == 1:
+            return signed(wide, he_constant(wide) if self.scale_kind == "he" else 1.0).to(latent.dtype)
         if self.ste != "clip_unscaled":
             return super().forward(latent)
-        wide = widen(latent)
         binary = self.assign(wide)
         scale, _ = self.factors(wide, binary)
         weight = straight_through(effective(binary, scale, None), wide.clamp(-1, 1))

@@ -1,5 +1,6 @@
 """Parts that several families of networks share."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ ACTIVATIONS: Mapping[str, Callable[[int], nn.Module]] = {
     "hardtanh": lambda channels: nn.Hardtanh(),
     "prelu": nn.PReLU,  # one slope per channel, 0.25 at the start
 }
+PLAIN_BLOCKS = ("relu", "hardtanh", "prelu")  # of networks whose blocks differ in their activation only
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -21,6 +23,23 @@ def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 def conv1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     """1x1 convolution, no bias: H becomes ceil(H / stride)."""
     return nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+
+
+def conv_norm(
+    inputs: int,
+    outputs: int,
+    kernel: int | tuple[int, int],
+    block: str,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    padded: bool = True,
+) -> nn.Sequential:
+    """Convolution without bias, batch norm, activation `block`: H becomes ceil(H / stride) where it is padded."""
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    padding = (height // 2, width // 2) if padded else 0
+    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, groups=groups, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs), act=ACTIVATIONS[block](outputs)))
 
 
 def average_pool(stride: int) -> nn.AvgPool2d:
@@ -34,7 +53,11 @@ def zero_channels(extra: int) -> nn.Module:
 
 
 def stages(
-    block: Callable[[int, int, int], nn.Module], inputs: int, widths: tuple[int, ...], depths: tuple[int, ...]
+    block: Callable[[int, int, int], nn.Module],
+    inputs: int,
+    widths: tuple[int, ...],
+    depths: tuple[int, ...],
+    first: int = 1,
 ) -> nn.Sequential:
     """Stages of residual blocks; each stage but the first begins with stride 2.
 
@@ -43,11 +66,12 @@ def stages(
         inputs: channels before the first stage.
         widths: channels of each stage.
         depths: blocks in each stage.
+        first: stride of the first stage.
     """
     return nn.Sequential(
         *(
             nn.Sequential(
-                block(before, width, 1 if index == 0 else 2), *(block(width, width, 1) for _ in range(depth - 1))
+                block(before, width, 2 if index else first), *(block(width, width, 1) for _ in range(depth - 1))
             )
             for index, ((before, width), depth) in enumerate(zip(pairwise((inputs, *widths)), depths, strict=True))
         )

@@ -7,13 +7,17 @@ from functools import partial
 from torch import nn
 
 from equibit.errors import InputError, unknown
-from equibit.models import vgg
+from equibit.models import shallow, vgg
 from equibit.models.digits_net import digits_net
+from equibit.models.inception import inception_v3
 from equibit.models.lenet5 import lenet5
+from equibit.models.mobilenet import mobilenet_v1
+from equibit.models.nin import nin
 from equibit.models.norms import NORMS, make_plain_
-from equibit.models.resnet import BLOCKS, STEMS, resnet, resnet20
-from equibit.models.shallow import shallow
-from equibit.models.shapes import image_shape
+from equibit.models.parts import PLAIN_BLOCKS
+from equibit.models.resnet import BLOCKS, resnet, resnet20
+from equibit.models.shapes import STEMS, image_shape
+from equibit.models.shufflenet import shufflenet
 from equibit.models.wide_resnet import wrn_20_10, wrn_28_10
 
 
@@ -36,16 +40,43 @@ class ModelEntry:
 
 _NORM = {"norm": NORMS}
 _RESIDUAL = {"block": tuple(BLOCKS), "stem": STEMS, **_NORM}
+_PLAIN = {"block": PLAIN_BLOCKS, **_NORM}
+_MOBILE = {"block": PLAIN_BLOCKS, "stem": STEMS, **_NORM}
+_SHALLOW = {"block": shallow.BLOCKS, **_NORM}
 
 _TABLE = (
     ModelEntry(
-        "conv2", "Conv-2 for CIFAR-10: two convolutions, three linear layers, no batch norm", partial(shallow, depth=2)
+        "conv2",
+        "Conv-2 for CIFAR: two convolutions, three linear layers; block hardtanh has batch norm, relu has none",
+        partial(shallow.shallow, depth=2),
+        _SHALLOW,
     ),
-    ModelEntry("conv4", "Conv-4 for CIFAR-10: as conv2, with four convolutions", partial(shallow, depth=4)),
-    ModelEntry("conv6", "Conv-6 for CIFAR-10: as conv2, with six convolutions", partial(shallow, depth=6)),
-    ModelEntry("conv8", "Conv-8 for CIFAR-10: as conv2, with eight convolutions", partial(shallow, depth=8)),
+    ModelEntry(
+        "conv4", "Conv-4 for CIFAR: as conv2, with four convolutions", partial(shallow.shallow, depth=4), _SHALLOW
+    ),
+    ModelEntry(
+        "conv6", "Conv-6 for CIFAR: as conv2, with six convolutions", partial(shallow.shallow, depth=6), _SHALLOW
+    ),
+    ModelEntry(
+        "conv8", "Conv-8 for CIFAR: as conv2, with eight convolutions", partial(shallow.shallow, depth=8), _SHALLOW
+    ),
     ModelEntry("digits_net", "small network for the 8x8 digits: three convolutions, batch norm", digits_net, _NORM),
+    ModelEntry(
+        "inception_v3",
+        "Inception-v3 for CIFAR, 94 convolutions; every block but relu takes binary activations",
+        inception_v3,
+        _PLAIN,
+    ),
     ModelEntry("lenet5", "LeNet-5 for MNIST, 32C5-MP2-64C5-MP2-512, batch norm", lenet5, _NORM),
+    ModelEntry(
+        "mobilenet_v1",
+        "MobileNet v1 for CIFAR and ImageNet; every block but relu takes binary activations",
+        mobilenet_v1,
+        _MOBILE,
+    ),
+    ModelEntry(
+        "nin", "Network in Network for CIFAR, batch norm before every convolution: takes binary activations", nin, _NORM
+    ),
     ModelEntry(
         "resnet18",
         "ResNet-18 for CIFAR and ImageNet; every block but relu takes binary activations",
@@ -65,10 +96,22 @@ _TABLE = (
         _RESIDUAL,
     ),
     ModelEntry(
+        "shufflenet",
+        "ShuffleNet v1, three groups, for CIFAR and ImageNet; every block but relu takes binary activations",
+        shufflenet,
+        _MOBILE,
+    ),
+    ModelEntry(
+        "vgg16",
+        "VGG-16 with batch norm for CIFAR and ImageNet; every block but relu takes binary activations",
+        vgg.vgg16,
+        _PLAIN,
+    ),
+    ModelEntry(
         "vgg_small",
         "VGG-Small for CIFAR: six convolutions, batch norm; every block but relu takes binary activations",
         vgg.vgg_small,
-        {"block": vgg.BLOCKS, **_NORM},
+        _PLAIN,
     ),
     ModelEntry(
         "wrn_20_10",

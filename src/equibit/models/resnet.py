@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from equibit.models.initial import he_normal_
 from equibit.models.parts import ACTIVATIONS, average_pool, conv1x1, conv3x3, stages, zero_channels
-from equibit.models.shapes import Shape, require_size
+from equibit.models.shapes import Shape, require_size, resolve_stem
 
 WIDTHS = (64, 128, 256, 512)
 NARROW = (16, 32, 64)  # of ResNet-20
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-CIFAR_BELOW = 96  # pixels: smaller images get the stem that keeps their size
 MINIMUM = {"cifar": 8, "imagenet": 32}  # pixels: the stages halve three times, the imagenet stem twice
 MINIMUM_20 = 4  # pixels: three stages halve twice
 
@@ -146,7 +145,6 @@ BLOCKS = {
     "equal_bits": BlockKind(EqualBitsBlock, "prelu", projected, stem="prelu"),  # Equal Bits
 }
 EQUAL_BITS_IMAGENET = replace(BLOCKS["equal_bits"], shortcut=projected_pooled, stem_norm_last=True)
-STEMS = ("auto", "cifar", "imagenet")
 
 
 def _stem(stem: str, kind: BlockKind, channels: int, width: int) -> nn.Sequential:
@@ -197,8 +195,7 @@ def resnet(num_classes: int, in_shape: Shape, block: str, stem: str, *, name: st
     binarises the shortcuts; here the stem has the blocks' PReLU, so that every sign activation sees negative values,
     and a policy decides about shortcuts. Convolutions are He-normal (fan_out), `head` He-normal (fan_in).
     """
-    if stem == "auto":
-        stem = "cifar" if min(in_shape[1:]) < CIFAR_BELOW else "imagenet"
+    stem = resolve_stem(stem, in_shape)
     require_size(f"{name} with the {stem} stem", in_shape, MINIMUM[stem])
     kind = EQUAL_BITS_IMAGENET if (block, stem) == ("equal_bits", "imagenet") else BLOCKS[block]
     model = _residual(kind, stem, in_shape[0], WIDTHS, DEPTHS[name], num_classes)

@@ -12,18 +12,18 @@ from itertools import pairwise
 from torch import nn
 
 from equibit.models.initial import he_normal_
-from equibit.models.parts import conv3x3
+from equibit.models.parts import ACTIVATIONS, conv3x3
 from equibit.models.shapes import Shape, require_size
 
 WIDTHS = (64, 128, 256, 512)  # channels of each pair of convolutions
 HIDDEN = 256  # units of the two hidden linear layers
+BLOCKS = ("relu", "hardtanh")
 
 
-def shallow(num_classes: int, in_shape: Shape, *, depth: int) -> nn.Sequential:
-    """Conv-`depth`: pairs of convolutions, each pair pooled, then 256 - 256 - classes; no batch norm, no biases.
+def shallow(num_classes: int, in_shape: Shape, block: str, *, depth: int) -> nn.Sequential:
+    """Conv-`depth`: pairs of convolutions, each pair pooled, then 256 - 256 - classes; no biases.
 
-    ReLU after every layer but the last; convolutions are 3x3 with padding 1, pooling is 2x2. With 3x32x32 and 10
-    classes:
+    Convolutions are 3x3 with padding 1, pooling is 2x2. With 3x32x32 and 10 classes:
 
     ====== =================================== ============ ===============
     depth  convolutions (P: pooling)           features     weights
@@ -36,6 +36,14 @@ def shallow(num_classes: int, in_shape: Shape, *, depth: int) -> nn.Sequential:
 
     Weights are He-normal (fan_in): without batch norm the initial weights alone keep the activations at their
     size. Input: float (B, *in_shape), at least 2^(depth / 2) pixels high and wide. Output: logits (B, num_classes).
+
+    Args:
+        num_classes: outputs.
+        in_shape: (channels, height, width).
+        block: what follows every layer but the last: "relu", no batch norm; or "hardtanh" for binary activations, a
+            batch norm (after the pooling) and a Hardtanh, which leaves a sign and the gradient that `bireal` has
+            within [-1, 1] as they are (the MPT-1/1 network of Diffenderfer and Kailkhura).
+        depth: number of convolutions: 2, 4, 6 or 8.
     """
     channels, height, width = in_shape
     pairs = WIDTHS[: depth // 2]
@@ -44,17 +52,22 @@ def shallow(num_classes: int, in_shape: Shape, *, depth: int) -> nn.Sequential:
     layers: dict[str, nn.Module] = {}
     sizes = [channels, *(size for size in pairs for _ in range(2))]
     for index, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
-        layers |= {f"conv{index}": conv3x3(inputs, outputs), f"relu{index}": nn.ReLU()}
+        layers[f"conv{index}"] = conv3x3(inputs, outputs)
         if index % 2 == 0:
             layers[f"pool{index}"] = nn.MaxPool2d(2)
-    layers |= {
-        "flatten": nn.Flatten(),
-        "fc1": nn.Linear(pairs[-1] * (height // shrink) * (width // shrink), HIDDEN, bias=False),
-        f"relu{depth + 1}": nn.ReLU(),
-        "fc2": nn.Linear(HIDDEN, HIDDEN, bias=False),
-        f"relu{depth + 2}": nn.ReLU(),
-        "head": nn.Linear(HIDDEN, num_classes, bias=False),
-    }
+        layers |= _following(block, index, nn.BatchNorm2d(outputs))
+    layers["flatten"] = nn.Flatten()
+    features = pairs[-1] * (height // shrink) * (width // shrink)
+    for index, inputs in enumerate((features, HIDDEN), start=1):
+        layers[f"fc{index}"] = nn.Linear(inputs, HIDDEN, bias=False)
+        layers |= _following(block, depth + index, nn.BatchNorm1d(HIDDEN))
+    layers["head"] = nn.Linear(HIDDEN, num_classes, bias=False)
     model = nn.Sequential(OrderedDict(layers))
     he_normal_(model)
     return model
+
+
+def _following(block: str, index: int, norm: nn.Module) -> dict[str, nn.Module]:
+    """What stands between layer `index` (and its pooling) and the next one."""
+    activation = {f"act{index}": ACTIVATIONS[block](HIDDEN)}
+    return activation if block == "relu" else {f"bn{index}": norm, **activation}

@@ -155,6 +155,7 @@ def _empty(spec: Spec, source: nn.Module | None) -> nn.Module:
         )
     activation = None if spec.activation is None else activations.create(spec.activation, spec.pad_value)
     if activation is not None:
+        activation.attach(source)
         activation.take_over_padding(source)
     return KINDS[spec.kind](spec, source, activation)
 

@@ -118,6 +118,10 @@ class PackedLayer(nn.Module):
         x = self.binarized(input)
         return self.compute(x, self.effective_weight(x.dtype))
 
+    def argument(self, x: Tensor) -> Tensor:
+        """What the exported node gets: what the sign activation of a 1W1A layer takes the signs of, or the input."""
+        return x if self.activation is None else self.activation.argument(x)
+
     def binarized(self, x: Tensor) -> Tensor:
         """The input behind the sign activation of a 1W1A layer, or as it is."""
         return x if self.activation is None else self.activation(x)
@@ -166,7 +170,7 @@ class PackedLinear(PackedLayer):
         self.check_input(input, self.spec.shape[1], -1)
         name = operator(self.spec.levels, "Linear", xnor=self.activation is not None)
         attributes = {"layer": self.spec.name, "shape": list(self.spec.shape)}
-        return emit(name, input, self.tensors(), attributes, [*input.shape[:-1], self.spec.shape[0]])
+        return emit(name, self.argument(input), self.tensors(), attributes, [*input.shape[:-1], self.spec.shape[0]])
 
 
 class PackedConv(PackedLayer):
@@ -199,8 +203,8 @@ class PackedConv(PackedLayer):
 
     def export(self, input: Tensor) -> Tensor:
         """One `equibit::...Conv` node; a padding mode other than zeros is a standard Pad before it."""
-        x = input
-        self.check_input(x, self.groups * self.spec.shape[1], 1)
+        self.check_input(input, self.groups * self.spec.shape[1], 1)
+        x = self.argument(input)
         pads = self.pads if self.activation is None or not self.activation.pads else self.activation.pads
         if self.padding_mode != "zeros":
             x, pads = F.pad(x, self.pads, mode=self.padding_mode), (0,) * len(self.pads)
@@ -284,7 +288,7 @@ class PackedConvTranspose(PackedLayer):
         }
         spatial = [least + more for least, more in zip(self.smallest(input), extra, strict=True)]
         name = operator(self.spec.levels, "ConvTranspose", xnor=self.activation is not None)
-        return emit(name, input, self.tensors(), attributes, [input.shape[0], filters, *spatial])
+        return emit(name, self.argument(input), self.tensors(), attributes, [input.shape[0], filters, *spatial])
 
 
 def _call_the_layer(_layer: nn.Module, _args: tuple[Any, ...]) -> None:

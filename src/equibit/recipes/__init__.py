@@ -1,11 +1,11 @@
 """Experiments as data: one YAML file each, read strictly.
 
-`list()` names the shipped ones, `load(name_or_file)` reads one, `override(recipe, {"train.epochs": 3})` changes keys,
-`build(recipe)` makes the network.
+`list()` names the shipped ones, `overview()` says what they train, `load(name_or_file)` reads one,
+`override(recipe, {"train.epochs": 3})` changes keys, `build(recipe)` makes the network.
 """
 
 from equibit.recipes.build import build
-from equibit.recipes.catalog import load, names
+from equibit.recipes.catalog import load, names, overview
 from equibit.recipes.reading import SECTIONS, add_arguments, from_arguments, from_dict, override
 from equibit.recipes.schema import Recipe
 
@@ -22,4 +22,5 @@ __all__ = [
     "load",
     "names",
     "override",
+    "overview",
 ]

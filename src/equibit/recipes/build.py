@@ -14,11 +14,11 @@ def build(recipe: Recipe) -> nn.Module:
     shape: dict[str, Any] = {} if section.in_shape is None else {"in_shape": section.in_shape}
     model = models.create(section.name, num_classes=section.num_classes, **shape, **section.options)
     if recipe.method is not None:
-        method, sign = dict(recipe.method), recipe.activation
+        method, sign = dict(recipe.method), dict(recipe.activation or {})
         convert.binarize_(
             model,
             methods.create(method.pop("name"), **method),
-            activation=None if sign is None else activations.create(sign["name"], pad_value=sign["pad_value"]),
+            activation=activations.create(sign.pop("name"), **sign) if sign else None,
             skip=convert.POLICIES[recipe.skip],
         )
     return model

@@ -1,10 +1,13 @@
 """The recipes that ship with Equibit, and recipes in files."""
 
 import os
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
+from equibit import yaml_format
 from equibit.errors import EquibitError, FileError, InputError, unknown
 from equibit.recipes.reading import from_yaml
 from equibit.recipes.schema import Recipe
@@ -15,6 +18,26 @@ _SUFFIXES = (".yaml", ".yml")
 def names() -> list[str]:
     """Names of the recipes that ship with Equibit, sorted."""
     return sorted(_shipped())
+
+
+def overview() -> list[dict[str, Any]]:
+    """One row per shipped recipe: name, data, model, method, activation, epochs, as the files say.
+
+    The files are parsed but not checked against the registries, which for hundreds of them takes seconds.
+    """
+    files = sorted(_shipped().items())
+    return [{"name": name, **_row(yaml_format.load(file.read_text(encoding="utf-8")))} for name, file in files]
+
+
+def _row(values: Mapping[str, Any]) -> dict[str, Any]:
+    binary, activation = values.get("method"), values.get("activation")
+    return {
+        "data": values["data"]["name"],
+        "model": values["model"]["name"],
+        "method": binary["name"] if binary else "float",
+        "activation": activation["name"] if activation else None,
+        "epochs": values["train"]["epochs"],
+    }
 
 
 def load(recipe: str | os.PathLike[str]) -> Recipe:

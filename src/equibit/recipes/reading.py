@@ -8,11 +8,11 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from equibit import activations, convert, data, methods, models
+from equibit import activations, convert, data, methods, models, yaml_format
 from equibit.errors import FormatError, InputError, unknown
-from equibit.recipes.schema import Data, Model, Recipe
+from equibit.recipes.schema import Data, Model, Recipe, Schedule
 
 SECTIONS = tuple(f.name for f in fields(Recipe) if f.name != "name")
 _KINDS: Mapping[str, Any] = {f.name: f.type for f in fields(Recipe)}
@@ -47,27 +47,27 @@ def from_dict(values: object, name: str) -> Recipe:
 
 @functools.cache
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, parser_mode=yaml_format.MODE)
     parser.add_class_arguments(Recipe)
     return parser
 
 
 def from_yaml(text: str, name: str) -> Recipe:
-    """A checked recipe from YAML, in which 1e-4 is a number.
+    """A checked recipe from YAML as `yaml_format` reads it.
 
     Raises:
         FormatError: The text is not YAML.
         InputError: As `from_dict`.
     """
     try:
-        values = get_loader("yaml")(text)
+        values = yaml_format.load(text)
     except yaml.YAMLError as error:
         raise FormatError(f"not valid YAML: {' '.join(str(error).split())}") from None
     return from_dict(values, name)
 
 
 def add_arguments(parser: ArgumentParser, recipe: Recipe | None) -> None:
-    """Every key of a recipe as an option; the defaults are those of `recipe`."""
+    """Every key of a recipe as an option of a parser in `yaml_format.MODE`; the defaults are those of `recipe`."""
     parser.add_class_arguments(Recipe, skip={"name"})
     if recipe is not None:
         parser.set_defaults(_flat(recipe))
@@ -99,7 +99,7 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     Raises:
         InputError: Unknown section or key, or a value that is not allowed.
     """
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, parser_mode=yaml_format.MODE)
     add_arguments(parser, recipe)
     for key in changes:
         _check_key(key.split("."))
@@ -192,9 +192,10 @@ def _activation(value: dict[str, Any] | None) -> dict[str, Any] | None:
     if value is None:
         return None
     name = _name("activation", value)
-    for key in value.keys() - {"name", "pad_value"}:
-        raise unknown("key in section 'activation':", key, ("name", "pad_value"))
-    return {"name": name, "pad_value": activations.create(name, value.get("pad_value", 0.0)).pad_value}
+    arguments = {k: v for k, v in value.items() if k != "name"}
+    activations.create(name, **arguments)
+    known = inspect.signature(activations.REGISTRY[name]).parameters
+    return {"name": name, **{k: arguments.get(k, p.default) for k, p in known.items()}}
 
 
 def _name(section: str, value: dict[str, Any]) -> str:
@@ -217,24 +218,13 @@ def _check_names(recipe: Recipe) -> None:
 
 def _check_together(recipe: Recipe) -> None:
     """The rules that join two keys."""
-    optimizer, schedule, pixels = recipe.optimizer, recipe.schedule, recipe.data
+    optimizer, pixels = recipe.optimizer, recipe.data
     _check_data(pixels)
     if optimizer.nesterov and (optimizer.name != "sgd" or optimizer.momentum == 0):
         raise InputError("optimizer.nesterov is true; it needs optimizer.name sgd and a momentum above 0.")
     if optimizer.name != "sgd" and optimizer.momentum >= 1:
         raise InputError(f"optimizer.momentum is {optimizer.momentum}; as the first beta it must be below 1.")
-    if (schedule.name == "step") != bool(schedule.milestones):
-        raise InputError(
-            f"schedule.name is {schedule.name!r} and schedule.milestones is {list(schedule.milestones)}; "
-            "milestones belong to 'step', which needs at least one."
-        )
-    if list(schedule.milestones) != sorted(set(schedule.milestones)):
-        raise InputError(f"schedule.milestones is {list(schedule.milestones)}; it must increase.")
-    if schedule.warmup_epochs > recipe.train.epochs:
-        raise InputError(
-            f"schedule.warmup_epochs is {schedule.warmup_epochs:g}; it must be at most train.epochs "
-            f"({recipe.train.epochs})."
-        )
+    _check_schedule(recipe.schedule, recipe.train.epochs)
     for key in ("ema", "channels_last"):
         if recipe.train.shard and getattr(recipe.train, key):
             raise InputError(f"train.shard is true and train.{key} is set; FSDP2 goes without it; use DDP.")
@@ -243,6 +233,27 @@ def _check_together(recipe: Recipe) -> None:
     if pixels.mean is not None and pixels.std is not None and len(pixels.mean) != len(pixels.std):
         raise InputError(
             f"data.mean has {len(pixels.mean)} entries and data.std {len(pixels.std)}; both one per channel."
+        )
+
+
+def _check_schedule(schedule: Schedule, epochs: int) -> None:
+    """Milestones belong to the schedules that have them, and fit into the training with the warm-up."""
+    milestones = list(schedule.milestones)
+    if (schedule.name in ("step", "restarts")) != bool(milestones):
+        raise InputError(
+            f"schedule.name is {schedule.name!r} and schedule.milestones is {milestones}; "
+            "milestones belong to 'step' and 'restarts', which need at least one."
+        )
+    if milestones != sorted(set(milestones)):
+        raise InputError(f"schedule.milestones is {milestones}; it must increase.")
+    if schedule.warmup_epochs > epochs:
+        raise InputError(
+            f"schedule.warmup_epochs is {schedule.warmup_epochs:g}; it must be at most train.epochs ({epochs})."
+        )
+    if schedule.name == "restarts" and (milestones[0] < schedule.warmup_epochs or milestones[-1] >= epochs):
+        raise InputError(
+            f"schedule.milestones is {milestones}; restarts lie after the warm-up ({schedule.warmup_epochs:g} epochs) "
+            f"and before the end ({epochs} epochs)."
         )
 
 

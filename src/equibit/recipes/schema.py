@@ -104,15 +104,15 @@ class Schedule:
     """Section `schedule`: learning rate and method schedule over training.
 
     Args:
-        name: how the learning rate falls
+        name: how the learning rate falls; restarts: a cosine that begins anew at every milestone
         warmup_epochs: linear warm-up at the start
-        milestones: epochs at which `step` multiplies by gamma
+        milestones: epochs at which `step` multiplies by gamma, or at which `restarts` begins anew
         gamma: factor of `step`
         update: the learning rate changes every step or every epoch
         method: `advance` sees step / total, or floor(epoch) / epochs
     """
 
-    name: Literal["cosine", "step", "constant"] = "cosine"
+    name: Literal["cosine", "restarts", "linear", "step", "constant"] = "cosine"
     warmup_epochs: NonNegativeFloat = 0.0
     milestones: tuple[PositiveInt, ...] = ()
     gamma: ClosedUnitInterval = 0.1

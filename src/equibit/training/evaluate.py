@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from equibit import data
 from equibit.data import Split
 from equibit.errors import InputError
+from equibit.layers import binary_layers
 from equibit.training import parallel
 
 
@@ -31,6 +32,7 @@ def evaluate(
     batch_size: int = 256,
     *,
     processes: tuple[int, int] = (0, 1),
+    relaxed: bool = False,
 ) -> Evaluation:
     """Scores every image once, the last partial batch included; the model's mode is restored.
 
@@ -41,6 +43,7 @@ def evaluate(
         std: Per channel, of pixels in [0, 1].
         batch_size: Images per forward pass; it does not change the result beyond rounding.
         processes: (which, of how many): each scores its own batches; all get the result of all.
+        relaxed: With the weights of the training, for methods that relax the binary ones.
 
     Raises:
         InputError: There are no images that can be read.
@@ -51,6 +54,8 @@ def evaluate(
     totals = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correct, images
     was_training = model.training
     model.eval()
+    for layer in binary_layers(model) if relaxed else ():
+        layer.parametrization.train()
     try:
         for images, labels in split.to(device).batches(batches):
             logits = model(data.normalize(images, mean, std)).float()  # (b, classes)

@@ -13,11 +13,19 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
+from torch.distributed.tensor.experimental import register_sharding
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from equibit.errors import InputError
+from equibit.kernels import torch_ops  # noqa: F401  (defines equibit::select)
+
+
+@register_sharding(torch.ops.equibit.select.default)  # type: ignore[untyped-decorator]
+def _select_sharding(*arguments: Any) -> list[tuple[list[Any], list[Any]]]:
+    """A selection among sharded values gathers them first: a row, the whole layer in SiMaN's projection, is ranked."""
+    return [([Replicate()], [Replicate(), *[None] * (len(arguments) - 1)])]
 
 
 class _Sum(torch.autograd.Function):

@@ -46,6 +46,9 @@ def _warmup(schedule: Schedule, done: float, position: Position) -> float:
 def _decay(schedule: Schedule, epochs: int, done: float) -> float:
     if schedule.name == "step":
         return float(schedule.gamma ** sum(done >= milestone for milestone in schedule.milestones))
-    if schedule.name == "cosine" and done >= schedule.warmup_epochs:
-        return 0.5 * (1 + math.cos(math.pi * (done - schedule.warmup_epochs) / (epochs - schedule.warmup_epochs)))
-    return 1.0
+    if schedule.name == "constant" or done < schedule.warmup_epochs:
+        return 1.0
+    bounds = (schedule.warmup_epochs, *schedule.milestones, epochs)  # of the cosines; without restarts there is one
+    start, end = max(b for b in bounds[:-1] if b <= done), min(b for b in bounds[1:] if b > done)
+    share = (done - start) / (end - start)
+    return 1 - share if schedule.name == "linear" else 0.5 * (1 + math.cos(math.pi * share))

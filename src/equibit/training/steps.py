@@ -15,10 +15,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from equibit import analysis, convert, data, recipes
 from equibit.data import Dataset
 from equibit.errors import StateError
+from equibit.layers import binary_layers
 from equibit.recipes import Recipe
 from equibit.training import optimizers, parallel, record, schedules
 from equibit.training.checkpoint import State, load_into
-from equibit.training.evaluate import evaluate
+from equibit.training.evaluate import Evaluation, evaluate
 from equibit.training.schedules import Position
 from equibit.training.seeds import generator, stream_seed
 
@@ -88,10 +89,8 @@ class Training:
         if self.average is not None:
             convert.advance(self.average.module, self._progress(Position(epoch, self.steps - 1, self.steps)))
         with parallel.gathered(self.model):
-            processes = (self.accelerator.process_index, self.accelerator.num_processes)
-            test = evaluate(
-                self.measured, self.test_split, self.mean, self.std, self.recipe.data.batch_size, processes=processes
-            )
+            test = self._evaluate()
+            relaxed = {"relaxed_accuracy": self._evaluate(relaxed=True).accuracy} if self.relaxes else {}
         before, self.bits = self.bits, self._binary_weights()
         return {
             "epoch": epoch + 1,
@@ -102,8 +101,20 @@ class Training:
             "test_accuracy": test.accuracy,
             "test_n": test.n,
             **record.bit_statistics(before, self.bits),
+            **relaxed,
             "seconds": time.perf_counter() - start,
         }
+
+    def _evaluate(self, *, relaxed: bool = False) -> Evaluation:
+        """The measured network on the whole test set; all processes must call."""
+        processes = (self.accelerator.process_index, self.accelerator.num_processes)
+        where, size = (self.test_split, self.mean, self.std), self.recipe.data.batch_size
+        return evaluate(self.measured, *where, size, processes=processes, relaxed=relaxed)
+
+    @property
+    def relaxes(self) -> bool:
+        """Whether a method trains with relaxed weights, whose accuracy is then measured too."""
+        return any(layer.method.relaxes for layer in binary_layers(self.measured))
 
     @property
     def steps(self) -> int:
