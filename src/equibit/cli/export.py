@@ -65,7 +65,8 @@ def _run_verify(args: Namespace) -> int:
     verdict = "ok" if check.ok else "NOT the model"
     text = (f"{render(('layer', 'bits', 'largest error'), rows)}\n" if rows else "") + (
         f"{args.file}: {verdict}. The same prediction on {output.percent(check.agreement)} of {check.n:,} of the "
-        f"{len(dataset.test):,} test images; largest difference of an output {check.max_abs_error:.2e} (allowed {check.tolerance:.2e})"
+        f"{len(dataset.test):,} test images; largest difference of an output {check.max_abs_error:.2e} "
+        f"(allowed {check.tolerance:.2e})"
     )
     output.result(text, check.to_dict(), as_json=args.json)
     return 0 if check.ok else 1
