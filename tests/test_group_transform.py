@@ -277,8 +277,8 @@ def test_metrics_have_the_accuracy_with_the_weights_of_the_training(tmp_path, em
 def test_there_is_no_cliff_when_kappa_falls_to_its_end(tmp_path):
     rows = []
     training.train(digits({"name": "group_transform"}, train__epochs=4), tmp_path, on_epoch=rows.append)
-    # 0.3 points is the specification's bound; the digits' test set has 450 images, so one image is 0.22 points.
-    assert rows[-1]["test_accuracy"] > rows[-1]["relaxed_accuracy"] - 0.0045
+    # 0.3 points is the specification's bound; one of the 360 test images is 0.28 points.
+    assert rows[-1]["test_accuracy"] > rows[-1]["relaxed_accuracy"] - 0.003
     assert rows[-1]["test_accuracy"] > 0.9
 
 

@@ -18,12 +18,9 @@ VARIANTS = {
     "reste": [{}, {"o_end": 1}],
     "siman": [{}, {"mode": "optimal"}, {"clip": 0.0}],
     "group_transform": [
-        dict(zip(("form", "group", "schedule", "scale"), choice, strict=True))
+        dict(zip(("form", "group", "schedule"), choice, strict=True))
         for choice in itertools.product(
-            ("1a", "1b", "2", "3"),
-            ("filter", "layer"),
-            ("geometric", "linear", "cosine", "constant"),
-            ("he", "none"),
+            ("1a", "1b", "2", "3"), ("filter", "layer"), ("geometric", "linear", "cosine", "constant")
         )
     ],
     "bi_half": [
