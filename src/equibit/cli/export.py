@@ -63,10 +63,11 @@ def _run_verify(args: Namespace) -> int:
     check = verify_onnx(run.model, args.file, inputs)
     rows = [(c.name, "equal" if c.bits_equal else "DIFFERENT", f"{c.max_abs_error:.2e}") for c in check.layers]
     verdict = "ok" if check.ok else "NOT the model"
+    n, whole = check.n, len(dataset.test)
+    scored = f"all {n:,} test images" if n == whole else f"the first {n:,} of {whole:,} test images"
     text = (f"{render(('layer', 'bits', 'largest error'), rows)}\n" if rows else "") + (
-        f"{args.file}: {verdict}. The same prediction on {output.percent(check.agreement)} of {check.n:,} of the "
-        f"{len(dataset.test):,} test images; largest difference of an output {check.max_abs_error:.2e} "
-        f"(allowed {check.tolerance:.2e})"
+        f"{args.file}: {verdict}. The same prediction on {output.percent(check.agreement)} of {scored}; "
+        f"largest difference of an output {check.max_abs_error:.2e} (allowed {check.tolerance:.2e})"
     )
     output.result(text, check.to_dict(), as_json=args.json)
     return 0 if check.ok else 1

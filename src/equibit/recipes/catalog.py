@@ -21,7 +21,7 @@ def names() -> list[str]:
 
 
 def overview() -> list[dict[str, Any]]:
-    """One row per shipped recipe: name, data, model, method, activation, epochs, as the files say.
+    """One row per shipped recipe: name, data, model, method, epochs, as the files say.
 
     The files are parsed but not checked against the registries, which for hundreds of them takes seconds.
     """
@@ -30,12 +30,11 @@ def overview() -> list[dict[str, Any]]:
 
 
 def _row(values: Mapping[str, Any]) -> dict[str, Any]:
-    binary, activation = values.get("method"), values.get("activation")
+    binary = values.get("method")
     return {
         "data": values["data"]["name"],
         "model": values["model"]["name"],
         "method": binary["name"] if binary else "float",
-        "activation": activation["name"] if activation else None,
         "epochs": values["train"]["epochs"],
     }
 
