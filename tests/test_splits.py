@@ -33,6 +33,16 @@ def test_batches_are_augmented_in_order_from_one_generator(kind):
         assert torch.equal(labels, half.labels[index])
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own
+def test_a_compiled_split_gives_the_same_batches():
+    half, order, options = split(), data.sequential(23, 6), {"augment": "crop_flip", "seed": 3}
+    batches = zip(half.batches(order, **options), half.compiled().batches(order, **options), strict=True)
+    for (images, labels), (same_images, same_labels) in batches:  # the last batch has another size
+        assert torch.equal(images, same_images)
+        assert torch.equal(labels, same_labels)
+
+
 def test_part_of_a_batch_is_what_it_is_in_the_whole():
     half, order, options = split(), data.sequential(23, 6), {"augment": "crop_flip", "seed": 1}
     parts = [slice(0, 3), slice(3, 6)]

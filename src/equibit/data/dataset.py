@@ -7,7 +7,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from equibit.data.augment import augment as augmented
+from equibit.data.augment import Draw, apply, draw
 from equibit.errors import InputError
 
 
@@ -67,6 +67,7 @@ class TensorSplit:
         self.labels = labels.cpu()
         self.skipped: list[str] = []
         self._targets = labels.to(images.device)
+        self._gather = _gather
 
     def __len__(self) -> int:
         """The number of images."""
@@ -76,6 +77,12 @@ class TensorSplit:
         """The same images, moved once; see `Split.to`."""
         return type(self)(self.images.to(device), self.labels)
 
+    def compiled(self) -> Self:
+        """The same images, gathered and augmented by one graph of torch.compile; the same batches."""
+        split = type(self)(self.images, self.labels)
+        split._gather = torch.compile(_gather)
+        return split
+
     def batches(
         self, indices: Sequence[Tensor], *, augment: str = "none", seed: int = 0, part: slice = slice(None)
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -83,8 +90,13 @@ class TensorSplit:
         device = self.images.device
         generator = torch.Generator(device).manual_seed(seed)
         for index in indices:
-            index = index.to(device)
-            yield augmented(self.images[index], augment, generator)[part], self._targets[index][part]
+            index, drawn = index.to(device), draw(augment, len(index), generator)
+            yield self._gather(self.images, index, augment, drawn)[part], self._targets[index][part]
+
+
+def _gather(images: Tensor, index: Tensor, kind: str, drawn: Draw | None) -> Tensor:
+    """The indexed images, changed as drawn."""
+    return apply(images[index], kind, drawn)
 
 
 def sequential(count: int, batch_size: int) -> list[Tensor]:

@@ -129,7 +129,7 @@ class Train:
         seed: of weights, order and augmentation
         label_smoothing: share of the label spread over all classes
         amp: bf16 autocast of the training steps
-        compile: torch.compile the forward and backward pass, normalisation and binarisation included
+        compile: torch.compile augmentation, and in one graph normalisation, binarisation, network and loss
         channels_last: memory layout of images
         device: auto takes a GPU where there is one
         ema: decay of a running average of all weights, which is then what is scored and kept; null: none

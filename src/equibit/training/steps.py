@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from equibit import analysis, convert, data, recipes
-from equibit.data import Dataset
+from equibit.data import Dataset, TensorSplit
 from equibit.errors import StateError
 from equibit.layers import binary_layers
 from equibit.recipes import Recipe
@@ -40,6 +40,8 @@ class Training:
         device, section = accelerator.device, recipe.train
         self.cuda_devices = [device.index or 0] if device.type == "cuda" else []
         self.train_split, self.test_split = dataset.train.to(device), dataset.test.to(device)
+        if section.compile and isinstance(self.train_split, TensorSplit):
+            self.train_split = self.train_split.compiled()
         self.mean, self.std = (torch.tensor(v, device=device) for v in (recipe.data.mean, recipe.data.std))
         self.batch_size: int = min(recipe.data.batch_size, len(self.train_split))
         self.part = parallel.part(self.batch_size, section.accumulate, accelerator)
