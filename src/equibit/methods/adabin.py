@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from equibit.activations import ErrorDecay, sign
+from equibit.kernels.torch_ops import widen
 from equibit.methods.protocol import Method, effective
-from equibit.methods.selection import widen
 from equibit.standardize import standardize
 
 

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from equibit.errors import unknown
-from equibit.kernels.torch_ops import select
+from equibit.kernels.torch_ops import select, widen
 from equibit.methods.counting import CountingRule
 from equibit.methods.protocol import Method, he_constant
-from equibit.methods.selection import widen
 
 
 class BiHalf(Method):

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from equibit.activations import sign
 from equibit.errors import between, unknown
+from equibit.kernels.torch_ops import widen
 from equibit.methods.protocol import Method, he_constant, he_scale
-from equibit.methods.selection import widen
 
 _FORMS = ("1a", "1b", "2", "3")
 _GROUPS = ("filter", "layer")

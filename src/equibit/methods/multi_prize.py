@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from equibit.activations import sign
 from equibit.errors import InputError, StateError, unknown
-from equibit.kernels.torch_ops import select
+from equibit.kernels.torch_ops import select, widen
 from equibit.methods.counting import CountingRule
 from equibit.methods.protocol import Method, effective, he_constant
-from equibit.methods.selection import widen
 
 _SCOPES = ("layer", "global")
 _INITS = ("kn", "sc")

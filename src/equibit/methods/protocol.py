@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from equibit.errors import InputError
-from equibit.methods.selection import widen
+from equibit.kernels.torch_ops import widen
 
 
 class Method(nn.Module):

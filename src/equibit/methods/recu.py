@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from equibit.activations import sign, straight_through
 from equibit.errors import InputError, StateError, between
+from equibit.kernels.torch_ops import widen
 from equibit.methods.protocol import Method, effective
-from equibit.methods.selection import widen
 from equibit.standardize import standardize
 
 _DEVIATION = 2 * math.sqrt(2)  # of w1

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from equibit.activations import sign, straight_through
 from equibit.errors import InputError, unknown
-from equibit.kernels.torch_ops import select, signed
+from equibit.kernels.torch_ops import select, signed, widen
 from equibit.methods.counting import CountingRule
 from equibit.methods.protocol import Method, effective, he_constant, he_scale, per_filter
-from equibit.methods.selection import widen
 
 _SCALES = ("none", "he", "mean_abs")
 _STES = ("identity", "clip", "clip_unscaled")

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from equibit.activations import sign
 from equibit.errors import InputError, StateError, unknown
-from equibit.kernels.torch_ops import select
+from equibit.kernels.torch_ops import select, widen
 from equibit.methods.counting import share
 from equibit.methods.protocol import Method, effective, per_filter
-from equibit.methods.selection import widen
 from equibit.standardize import centre
 
 _MODES = ("half", "optimal")

@@ -1,5 +1,0 @@
-"""What every selection by rank starts with."""
-
-from equibit.kernels.torch_ops import widen
-
-__all__ = ["widen"]
