@@ -16,6 +16,7 @@ from equibit.training.schedules import Position
 
 BOTH = ("", "-short")
 ALONE = ("",)
+SHORT = ("-short",)
 
 
 def methods(bits: str, *names: str) -> tuple[str, ...]:
@@ -31,12 +32,19 @@ WEIGHTS = ("float", *methods("1w32a", "sign", "bi_half"))
 WITH_IR_NET = (*WEIGHTS, "ir_net-1w32a")
 WIDE = ("float", "sign.mcdonnell-1w32a")
 OTHERS = methods("1w32a", "adabin", "ir_net", "multi_prize", "recu", "reste", "siman")
+COMMON = methods("1w32a", "siman.common", "group_transform.common", "multi_prize.common")  # in the others' recipe
 CONV = ("conv2", "conv4", "conv6", "conv8")
 FIGURE_7 = ("inception_v3", "shufflenet", "vgg16")  # of Equal Bits, with the two ResNets
 RESNETS = ("resnet18", "resnet34")
 EXPERIMENTS = [  # data and model, the float twin and the methods that share its recipe, lengths
     ("digits-digits_net", (*WEIGHTS, *OTHERS, "group_transform-1w32a"), ALONE),
-    ("mnist-lenet5", (*WEIGHTS, *OTHERS), ALONE),
+    ("mnist-lenet5", (*WEIGHTS, *OTHERS, "group_transform.common-1w32a"), ALONE),
+    (
+        "cifar10-conv2",
+        ("float.common", "ir_net-1w32a", *COMMON, *methods("1w32a", "sign.common", "bi_half.common")),
+        SHORT,
+    ),
+    ("cifar10-resnet20", ("float", *COMMON), SHORT),
     *((f"cifar10-{name}", WEIGHTS, BOTH) for name in CONV),
     ("cifar10-nin", ("float", "sign.xnor-1w1a", "sign.bwn-1w32a"), BOTH),
     ("cifar10-resnet18", WEIGHTS, BOTH),
@@ -170,9 +178,9 @@ def network(recipe: Recipe) -> torch.nn.Module:
 
 
 def test_the_shipped_recipes_are_the_expected_ones():
-    assert len(TWINS) == 145
+    assert len(TWINS) == 155
     assert sum(len(names) for names in ROWS.values()) == 123
-    assert len(SHIPPED) == 449
+    assert len(SHIPPED) == 459
     assert recipes.list() == SHIPPED
     assert {name.split("-")[1] for name in SHIPPED} == set(models.list()) == set(CONVOLUTIONS)
     assert {f"digits-digits_net-{key}-1w32a" for key in equibit.methods.list()} <= set(SHIPPED)
