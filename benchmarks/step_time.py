@@ -1,6 +1,7 @@
 """Training overhead and speed: one step with binary weights beside the same step with float weights.
 
-    python benchmarks/step_time.py [--model resnet18] [--batch 128] [--rounds 7] [--settings plain amp ...] [--out FILE]
+    python benchmarks/step_time.py [--model resnet18] [--batch 128] [--rounds 7] [--settings plain amp ...]
+        [--networks float sign ...] [--out FILE]
 
 A step is the trainer's own: batch gathered and augmented, normalised, forward, backward, optimiser. Every network under
 every setting takes its turn in each round, one step each, so that a busy machine slows all of them; the ratio of a
@@ -18,14 +19,15 @@ from typing import Any
 
 import torch
 
-from equibit import data, recipes, training
+from equibit import data, methods, recipes, training
 from equibit.training import record
 from equibit.training.device import open_accelerator
 from equibit.training.schedules import Position
 from equibit.training.steps import Training
 
 MODELS = {"resnet18": "cifar10-resnet18", "conv2": "cifar10-conv2", "lenet5": "mnist-lenet5"}
-NETWORKS = {"float": "float", "sign": "sign-1w32a", "bi_half": "bi_half-1w32a"}
+XNOR = {"scale": "mean_abs", "ste": "clip", "detach_scale": False, "project": "xnor"}
+NETWORKS = {"float": None, **{key: {"name": key} for key in methods.list()}, "sign.xnor": {"name": "sign", **XNOR}}
 SWITCHES = ("plain", "channels_last", "amp", "compile")
 IMAGES = 2048  # random ones: a step costs the same on any pixels
 
@@ -35,8 +37,9 @@ class Stepper:
 
     def __init__(self, model: str, network: str, setting: str, batch: int) -> None:
         switches = {f"train.{name}": True for name in setting.split("+") if name != "plain"}
-        recipe = recipes.load(f"{MODELS[model]}-{NETWORKS[network]}")
-        recipe = recipes.override(recipe, {"data.batch_size": batch, "train.device": "cpu", **switches})
+        recipe = recipes.load(f"{MODELS[model]}-float")
+        changes = {"method": NETWORKS[network], "data.batch_size": batch, "train.device": "cpu", **switches}
+        recipe = recipes.override(recipe, changes)
         entry = data.entry(recipe.data.name)
         pixels = torch.randint(256, (IMAGES, *entry.in_shape), dtype=torch.uint8)
         split = data.TensorSplit(pixels, torch.randint(len(entry.classes), (IMAGES,)))
@@ -92,7 +95,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--settings", nargs="+", default=["plain"], help=f"{', '.join(SWITCHES)}, joined by +")
-    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=["float", "sign", "bi_half"])
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
