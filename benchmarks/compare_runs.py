@@ -10,7 +10,6 @@ said, accuracy of the file under stock onnxruntime, and its agreement with the n
 import argparse
 import json
 import shutil
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import torch
 import equibit as eb
 from equibit import data, training
 from equibit.cli.export import write_onnx
+from equibit.results.groups import spread
 from equibit.tables import render
 from equibit.training import Run
 
@@ -72,13 +72,7 @@ def by_method(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         own = [row for row in rows if row["method"] == method]
         entry: dict[str, Any] = {"method": method, "n": len(own), "test_n": own[0]["test_n"]}
         for key in ("final_accuracy", "best_accuracy"):
-            values = [row[key] for row in own]
-            entry[key] = {
-                "mean": statistics.mean(values),
-                "sd": statistics.stdev(values) if len(values) > 1 else None,
-                "lowest": min(values),
-                "highest": max(values),
-            }
+            entry[key] = vars(spread([row[key] for row in own]))
         found.append(entry)
     return found
 
@@ -87,12 +81,14 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"
 
 
-def spread(entry: dict[str, Any]) -> str:
+def mean_and_range(entry: dict[str, Any]) -> str:
     return f"{percent(entry['mean'])} ({percent(entry['lowest'])} to {percent(entry['highest'])})"
 
 
 def table(rows: list[dict[str, Any]], methods: list[dict[str, Any]]) -> str:
-    means = [(m["method"], m["n"], spread(m["final_accuracy"]), spread(m["best_accuracy"])) for m in methods]
+    means = [
+        (m["method"], m["n"], mean_and_range(m["final_accuracy"]), mean_and_range(m["best_accuracy"])) for m in methods
+    ]
     files = [
         (
             row["run"],

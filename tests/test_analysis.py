@@ -24,9 +24,44 @@ def test_flip_rate_of_tensors_and_networks():
     assert eb.analysis.flip_rate({"x": a, "y": a}, {"x": b, "y": a}) == 0.25
 
 
+def test_ratio_and_entropy_of_a_network():
+    network = {"a": torch.tensor([[1.0, 1], [1, -1]]), "b": torch.tensor([[1.0, 0, -1, -1, -1, 0]])}
+    assert eb.analysis.bit_ratio(network).tolist() == [1, 0.5, 0.25]
+    assert eb.analysis.bit_ratio(network, per="layer").tolist() == [0.75, 0.25]
+    assert float(eb.analysis.bit_ratio(network, per="network")) == 0.5
+    assert float(eb.analysis.bit_ratio(network["a"], per="network")) == 0.75
+    quarter = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25))
+    assert eb.analysis.bit_entropy(network, per="layer").tolist() == pytest.approx([quarter, quarter], abs=1e-15)
+    assert float(eb.analysis.bit_entropy(network, per="network")) == pytest.approx(1, abs=1e-15)
+
+
+def test_dead_filters():
+    weight = torch.tensor([[1.0, 1, 1], [-1, -1, 0], [0, 0, 0], [1, 0, -1], [1, -1, -1]])
+    assert eb.analysis.dead_filters(weight).tolist() == [True, True, True, False, False]
+    assert eb.analysis.dead_filters(weight[:, :, None, None]).tolist() == [True, True, True, False, False]
+
+
+def test_weights_that_never_flip():
+    snapshots = [torch.tensor([row]) for row in ([1.0, -1, 0, 1], [1, -1, 0, -1], [1, -1, 1, 1])]
+    assert [eb.analysis.never_flipped(snapshots[:n]) for n in (1, 2, 3)] == [1, 0.75, 0.5]
+    assert eb.analysis.never_flipped([{"x": s, "y": snapshots[0]} for s in snapshots]) == 0.75
+
+
+def test_sign_agreement():
+    binary, real = torch.tensor([[1.0, -1, 0, 1]]), torch.tensor([[0.0, -2, 3, -1]])
+    assert eb.analysis.sign_agreement(binary, real) == pytest.approx(2 / 3)  # sign(0) is +1, a pruned weight has none
+    assert eb.analysis.sign_agreement({"x": binary, "y": binary}, {"x": real, "y": binary}) == pytest.approx(5 / 6)
+    assert eb.analysis.sign_agreement(torch.zeros(2, 2), torch.ones(2, 2)) == 0
+
+
 @pytest.mark.parametrize(
     "call",
     [
+        lambda: eb.analysis.bit_ratio({}),
+        lambda: eb.analysis.never_flipped([]),
+        lambda: eb.analysis.never_flipped([torch.ones(2), torch.ones(3)]),
+        lambda: eb.analysis.sign_agreement(torch.randn(2, 2), torch.ones(2, 2)),
+        lambda: eb.analysis.sign_agreement(torch.ones(2, 2), torch.ones(2, 3)),
         lambda: eb.analysis.bit_ratio(torch.randn(2, 3)),
         lambda: eb.analysis.bit_ratio(torch.ones(2, 3), per="channel"),
         lambda: eb.analysis.flip_rate({"x": torch.ones(2)}, {"y": torch.ones(2)}),
@@ -85,3 +120,24 @@ def test_macs_closed_form():
     info = eb.summary(eb.models.create("lenet5", in_shape=(1, 28, 28)), (1, 1, 28, 28))
     assert info.macs_float == 24 * 24 * 32 * 25 + 8 * 8 * 64 * 32 * 25 + 1024 * 512 + 512 * 10
     assert "MACs" in info.table()
+
+
+def test_bit_operations_closed_form():
+    model = eb.models.create("lenet5", in_shape=(1, 28, 28))
+    floats = eb.summary(model, (1, 1, 28, 28))
+    conv1, conv2, fc1, head = 24 * 24 * 32 * 25, 8 * 8 * 64 * 32 * 25, 1024 * 512, 512 * 10
+    assert floats.bops == 1024 * (conv1 + conv2 + fc1 + head)
+    assert [p.layers for p in floats.precisions] == [4]
+    eb.binarize_(model, "sign", activation="siman", overrides={"fc1": eb.BiHalf(density=0.5)})
+    info = eb.summary(model, (1, 1, 28, 28))
+    bits = [(p.weight_bits, p.activation_bits, p.layers, p.macs, p.bops) for p in info.precisions]
+    assert bits == [(1, 1, 1, conv2, conv2), (2, 1, 1, fc1, 2 * fc1), (32, 32, 2, conv1 + head, 1024 * (conv1 + head))]
+    assert info.bops == sum(p.bops for p in info.precisions)
+    assert sum(p.parameters for p in info.precisions) <= info.parameters
+    found = info.to_dict()
+    assert found["bops"] == info.bops == sum(layer["bops"] for layer in found["layers"])
+    assert "BOPs" in info.table()
+    real = eb.models.create("lenet5", in_shape=(1, 28, 28))
+    eb.binarize_(real, "bi_half")
+    binary = next(p for p in eb.summary(real, (1, 1, 28, 28)).precisions if p.weight_bits == 1)
+    assert (binary.activation_bits, binary.macs, binary.bops) == (32, conv2 + fc1, 32 * (conv2 + fc1))

@@ -82,6 +82,7 @@ def test_analyze_an_unfinished_run(unfinished, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     rows = [json.loads(line) for line in (unfinished / "metrics.jsonl").read_text().splitlines()]
     assert found["epochs"] == rows
+    assert found["records"] == [json.loads(line) for line in (unfinished / "layers.jsonl").read_text().splitlines()]
     assert len(rows) == 2
     assert [layer["name"] for layer in found["layers"]] == ([] if is_float else ["conv2", "conv3", "fc1"])
     if not is_float:
@@ -105,9 +106,67 @@ def check_pictures(folder, found):
         assert [row["name"] for row in csv.DictReader(file)] == [layer["name"] for layer in found["layers"]]
 
 
-def test_pictures_are_the_same_twice(tmp_path):
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """What `equibit analyze --json` prints of a network with more layers than a legend names."""
+    names = [f"layer{i}.conv" for i in range(10)]
+    model = nn.ModuleDict({name.replace(".", "_"): nn.Linear(40, 6) for name in names})
+    eb.binarize_(model, "sign", skip=eb.nothing)
+    layers = [{**layer.to_dict(), "name": n} for layer, n in zip(layer_bits(model), names, strict=True)]
+    curves = {"flip_rate": 0.1, "never_flipped": None, "bit_entropy": 1.0, "activation_entropy": None, "angle": 40.0}
+    records = [{"epoch": e, "layers": {n: {**curves, "p_star": 0.4 + e / 9} for n in names}} for e in (1, 2)]
     row = {"train_accuracy": 0.5, "test_accuracy": 0.4, "flip_rate": 0.0, "bit_entropy": 1.0}
-    found = {"layers": [], "epochs": [{"epoch": 1, **row}, {"epoch": 2, **row}]}
-    first, second = (analyze.draw(found, tmp_path / name, "title") for name in "ab")
-    assert first.read_bytes() == second.read_bytes()
-    assert first.with_suffix(".svg").read_bytes() == second.with_suffix(".svg").read_bytes()
+    return {"layers": layers, "epochs": [{"epoch": 1, **row}, {"epoch": 2, **row}], "records": records}
+
+
+def test_pictures_are_the_same_twice(recorded, tmp_path):
+    first, _ = (analyze.draw(recorded, tmp_path / name, "title") for name in "ab")
+    assert [path.name for path in first] == ["analyze.png", "analyze.training.png", "analyze.latents.png"]
+    assert len(list((tmp_path / "a").iterdir())) == 10  # three each, and analyze.layers.csv
+    for one in (tmp_path / "a").iterdir():
+        assert one.read_bytes() == (tmp_path / "b" / one.name).read_bytes()
+
+
+def test_the_numbers_beside_the_latents_are_densities(recorded, tmp_path):
+    analyze.draw(recorded, tmp_path, "title")
+    with (tmp_path / "analyze.latents.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["layer"] == "layer3.conv"]
+    assert len(rows) == 64
+    widths = [float(row["to"]) - float(row["from"]) for row in rows]
+    for column in ("density", "laplace", "gauss"):
+        total = sum(float(row[column]) * width for row, width in zip(rows, widths, strict=True))
+        assert total == pytest.approx(1, abs=0.02)  # but for what lies beyond four standard deviations
+
+
+def test_an_old_run_without_records_is_drawn(recorded, tmp_path):
+    old = {**recorded, "records": []}
+    assert [path.name for path in analyze.draw(old, tmp_path, "title")] == ["analyze.png", "analyze.latents.png"]
+
+
+def test_latents_that_are_all_equal(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 2))
+    nn.init.zeros_(model[0].weight)
+    eb.binarize_(model, "sign", skip=eb.nothing)
+    (layer,) = layer_bits(model)
+    assert (layer.laplace_fit, layer.gauss_fit, layer.quantization_error) == (None, None, None)
+    json.dumps(layer.to_dict(), allow_nan=False)
+    row = {"epoch": 1, "train_accuracy": 0.5, "test_accuracy": 0.4, "flip_rate": 0.0, "bit_entropy": 1.0}
+    analyze.draw({"layers": [layer.to_dict()], "epochs": [row], "records": []}, tmp_path, "title")
+
+
+def test_twin_and_sensitivity(unfinished, tmp_path, capsys):
+    is_float = "method: null" in (unfinished / "config.yaml").read_text()
+    twin = tmp_path / "twin"
+    training.train(recipes.override(recipes.load("digits-digits_net-float"), {"train.epochs": 1}), twin)
+    words = ["analyze", str(unfinished), "--twin", str(twin), "--sensitivity", "--images", "100"]
+    assert main([*words, "--json", "--plot", str(tmp_path / "plots")]) == 0
+    found = json.loads(capsys.readouterr().out)["layers"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    for layer in found:
+        assert 0 < layer["sign_agreement"] < 1
+        assert layer["flip_change"] > 0
+        assert f"{layer['flip_change']:+.4f}" in shown
+        assert f"{layer['latent_change']:+.4f}" in shown
+    assert main(["analyze", str(unfinished), "--twin", str(unfinished)]) == (0 if is_float else 2)
+    assert main(["analyze", str(unfinished), "--sensitivity", "--images", "0"]) == 2

@@ -26,12 +26,17 @@ JSON_KEYS = {  # the contract's table of verbs; RUN, FILE, IMAGE and LIST stand 
          "macs_binary"},
     ),
     "analyze": ("analyze RUN", {"layers", "epochs"}),
+    "figure": ("figure 6 --out RUNS", {"full_combinations", "full_unique", "half_combinations", "half_unique"}),
+    "report": ("report RUN --out HTML", {"file", "bytes", "accuracy", "loss", "n", "dataset", "onnx_bytes",
+                                         "confusion"}),
+    "results": ("results --from RESULTS --out PAGE", {"papers", "comparisons", "figures", "others", "unfinished",
+                                                      "benchmarks"}),
     "export": ("export RUN -o FILE", {"bytes"}),
     "verify": ("verify RUN FILE", {"ok", "agreement", "max_abs_error", "n"}),
     "bench": ("bench FILE --rounds 1", {"cpu", "kernel", "threads", "batch", "results"}),
     "predict": ("predict FILE IMAGE", [{"file", "label", "probability", "top"}]),
-    "run-list": ("run-list LIST --minutes 1 --out RUNS", [{"recipe", "out", "state", "epochs", "accuracy", "seconds",
-                                                           "log"}]),
+    "run-list": ("run-list LIST --minutes 1 --out RUNS", {"runs"}),
+    "sweep": (f"sweep {RECIPE} --over method.ratio=0.25 --train.epochs 2 --out RUNS", {"runs"}),
     "methods": ("methods", [{"name", "arguments", "about"}]),
     "models": ("models", [{"name", "options", "about"}]),
     "recipes": ("recipes", [{"name", "data", "model", "method", "epochs"}]),
@@ -88,7 +93,16 @@ def places(run, file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("places")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "0.png")
     (folder / "list.yaml").write_text(f"- {{recipe: {RECIPE}, out: {run}, train.epochs: 2, method.ratio: 0.25}}\n")
-    return {"RUN": run, "FILE": file, "IMAGE": folder / "0.png", "LIST": folder / "list.yaml", "RUNS": folder}
+    return {
+        "RUN": run,
+        "FILE": file,
+        "IMAGE": folder / "0.png",
+        "LIST": folder / "list.yaml",
+        "RUNS": folder,
+        "RESULTS": run.parent,
+        "PAGE": folder / "RESULTS.md",
+        "HTML": folder / "report.html",
+    }
 
 
 @pytest.mark.parametrize("verb", JSON_KEYS)

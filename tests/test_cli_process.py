@@ -212,7 +212,10 @@ def test_a_failure_is_the_exit_code(tmp_path, fake_training, capsys):
     words = ["run-list", tmp_path / "list.yaml", "--minutes", "1", "--out", tmp_path, "--json"]
     assert main([str(word) for word in words]) == 1
     printed = capsys.readouterr()
-    assert [found["state"] for found in json.loads(printed.out)] == ["finished", "failed"]
+    runs = json.loads(printed.out)["runs"]
+    assert [run["state"] for run in runs] == ["finished", "failed"]
+    keys = {"recipe", "out", "state", "epochs", "accuracy", "best_accuracy", "seconds", "log"}
+    assert all(set(run) == keys for run in runs)
     assert printed.err.splitlines() == ["short: training", "short: finished", "broken: training", "broken: failed"]
 
 
@@ -224,7 +227,7 @@ def test_interrupted_in_a_window(tmp_path):
         while process.poll() is None and not (tmp_path / "long" / "state.safetensors").exists():
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
-        long, late = json.loads(process.stdout.read())
+        long, late = json.loads(process.stdout.read())["runs"]
     assert process.returncode == 130
     assert (long["state"], late["state"]) == ("stopped", "not started")
     assert long["epochs"] >= 1

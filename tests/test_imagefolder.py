@@ -184,6 +184,21 @@ def test_images_draw_independently(root):
     assert len(images.flatten(1).unique(dim=0)) == 11
 
 
+def test_fewer_training_images(root):
+    whole_set = load(root, broken="skip")
+    few = whole_set.with_train_images(6)
+    assert few.train_labels.bincount().tolist() == [3, 2, 1]  # of 5, 4 and 2
+    files = [few.train.file(index) for index in range(6)]
+    assert files == sorted(files)
+    before, _ = whole(whole_set.train)
+    after, labels = whole(few.train)
+    place = [next(i for i in range(11) if whole_set.train.file(i) == file) for file in files]
+    assert torch.equal(after, before[place])
+    assert torch.equal(labels, few.train_labels)
+    few.train.skipped.append("a file")
+    assert (whole_set.train.skipped, len(few.test)) == ([], 3)
+
+
 def test_part_of_a_batch(root):
     split = load(root).train
     indices, options = data.sequential(11, 4), {"augment": "resize_crop", "seed": 1}

@@ -136,3 +136,15 @@ def test_trains_packs_exports_and_verifies(name, narrow, tmp_path):
     eb.export_onnx(model, tmp_path / "m.onnx", x)
     check = eb.verify_onnx(model, tmp_path / "m.onnx", x)
     assert check.ok, check
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_l2_reaches_latents_whose_method_forbids_it_only_when_asked(asked):
+    changes = {"method.name": "siman", "optimizer.weight_decay": 5e-4, "optimizer.decay_latents": asked}
+    recipe = recipes.override(recipes.load("digits-digits_net-bi_half-1w32a"), changes)
+    model = recipes.build(recipe)
+    groups = optimizers.create(recipe.optimizer, model).param_groups
+    assert [group["weight_decay"] for group in groups] == [5e-4, 5e-4 if asked else 0.0]
+    latents = {id(p) for name, p in model.named_parameters() if name.endswith("weight.original")}
+    assert len(latents) == 3
+    assert latents < {id(p) for p in groups[1]["params"]}

@@ -36,7 +36,7 @@ def test_to_dict_is_complete():
         "rescale": False,
     }
     assert values["optimizer"] == {
-        "name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0
+        "name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "decay_latents": False
     }  # fmt: skip
     assert values["activation"] is None
     assert values["model"]["in_shape"] == [1, 8, 8]

@@ -26,7 +26,7 @@ METHODS = ("bi_half-1w32a", "float")
 LAUNCHER = r"""
 import dataclasses, os, signal, sys
 from pathlib import Path
-import torch._dynamo  # the first optimiser imports it; here once, not in every child
+import torch._dynamo, torch.utils.tensorboard  # a training imports them; here once, not in every child
 import equibit.files as files
 from equibit import data, recipes, training
 from equibit.training import checkpoint
@@ -142,7 +142,10 @@ def assert_same_run(uninterrupted, resumed):
     assert len(first) == len(second)
     for one, other in zip(first, second, strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert (uninterrupted / "layers.jsonl").read_bytes() == (resumed / "layers.jsonl").read_bytes()
     states = [checkpoint.load_state(run / "state.safetensors") for run in (uninterrupted, resumed)]
+    assert states[0].flipped.keys() == states[1].flipped.keys()
+    assert all(torch.equal(states[0].flipped[name], states[1].flipped[name]) for name in states[0].flipped)
     best = [checkpoint.load_weights(run / "best.safetensors") for run in (uninterrupted, resumed)]
     for one, other in [(states[0].model, states[1].model), (states[0].optimizer, states[1].optimizer), best]:
         assert one.keys() == other.keys()
@@ -191,7 +194,7 @@ def test_killed_at_every_file_operation_in_turn(launcher, tmp_path):
         operation += 1
         status, _ = launcher.train(out, *arguments, images=256, operation=operation)
     assert status == 0
-    assert operation > 16  # four operations for each of config, metrics, best and state at least
+    assert operation > 20  # four operations for each of config, metrics, layers, best and state at least
     assert_same_run(reference, out)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from equibit import data
+from equibit.data.dataset import spread_order
 from equibit.errors import InputError
 
 
@@ -91,3 +92,36 @@ def test_splits_on_cuda():
     generator = torch.Generator("cuda").manual_seed(4)
     for index, (images, _) in zip(order, moved.batches(order, augment="crop_flip", seed=4), strict=True):
         assert torch.equal(images, data.augment(moved.images[index.cuda()], "crop_flip", generator))
+
+
+def test_spread_order_keeps_the_classes_in_proportion():
+    labels = torch.arange(3).repeat_interleave(torch.tensor([60, 30, 10]))
+    order = spread_order(labels)
+    assert order.sort().values.tolist() == list(range(100))
+    for count in (10, 20, 50, 90):
+        assert labels[order[:count]].bincount().tolist() == [0.6 * count, 0.3 * count, 0.1 * count]
+    for count in range(1, 100):  # half an image a class, and what a tie of places puts off
+        expected = torch.tensor([0.6, 0.3, 0.1]) * count
+        assert (labels[order[:count]].bincount(minlength=3) - expected).abs().max() <= 1.5
+    assert order[:10].tolist() != order[:10].sort().values.tolist()
+
+
+def test_fewer_training_images():
+    whole = data.load("digits")
+    few, more = whole.with_train_images(100), whole.with_train_images(200)
+    assert few.train_labels.bincount().tolist() == pytest.approx([10] * 10, abs=1)
+    kept = {image.numpy().tobytes() for image in few.train_images}
+    assert kept <= {image.numpy().tobytes() for image in more.train_images}
+    assert (few.mean, few.std, len(few.test)) == (whole.mean, whole.std, len(whole.test))
+    for image, label in zip(few.train_images, few.train_labels, strict=True):
+        same = (whole.train_images == image).flatten(1).all(dim=1)
+        assert label in whole.train_labels[same]
+    everything = whole.with_train_images(len(whole.train))
+    assert torch.equal(everything.train_images, whole.train_images)
+    assert torch.equal(everything.train_labels, whole.train_labels)
+
+
+@pytest.mark.parametrize("count", [0, 1438])
+def test_more_training_images_than_there_are(count):
+    with pytest.raises(InputError, match=f"train_images is {count}, but digits has 1437"):
+        data.load("digits").with_train_images(count)

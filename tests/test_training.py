@@ -53,6 +53,19 @@ def finished(tmp_path_factory):
 # --- what a run gives -----------------------------------------------------------------------------
 
 
+def test_fewer_training_images(tmp_path):
+    """A run of 100 images is that of a data set of 100 images; its folder says so and goes on."""
+    recipe = digits(data__train_images=100, data__batch_size=50)
+    summary = training.train(recipe, tmp_path)
+    assert summary["test_n"] == 360
+    assert recipes.load(tmp_path / "config.yaml").data.train_images == 100
+    assert training.train(recipe, tmp_path, resume=True) == summary
+    with pytest.raises(InputError, match=r"data\.train_images: 100 there, 200 now"):
+        training.train(digits(data__train_images=200, data__batch_size=50), tmp_path, resume=True)
+    with pytest.raises(InputError, match=r"data\.train_images is 2000, but digits has 1437"):
+        training.train(digits(data__train_images=2000), tmp_path / "more")
+
+
 @pytest.mark.parametrize("method", [None, "sign", "bi_half"])
 def test_digits_are_learned(tmp_path, method):
     summary = training.train(digits(method, train__epochs=3), tmp_path)
@@ -93,7 +106,10 @@ def test_the_summary(finished):
 def test_the_folder_holds_what_the_contract_names_and_no_pickle(finished):
     _, out, _, _ = finished
     names = {file.name for file in out.iterdir()} - {".lock"}
-    assert names == {"config.yaml", "metrics.jsonl", "state.safetensors", "best.safetensors", "summary.json"}
+    assert names == {
+        "config.yaml", "metrics.jsonl", "layers.jsonl", "state.safetensors", "best.safetensors", "summary.json",
+        "tensorboard",
+    }  # fmt: skip
 
 
 def test_the_config_loads_back_complete(finished):
@@ -117,7 +133,8 @@ def test_flip_rate_compares_with_the_end_of_the_epoch_before(tmp_path, monkeypat
     monkeypatch.setattr(loop.Training, "_binary_weights", lambda self: ends.append(original(self)) or ends[-1])
     rows = []
     training.train(digits("sign"), tmp_path, on_epoch=rows.append)
-    assert len(ends) == 3  # at the start and after each epoch
+    assert len(ends) == 5  # at the start, and before the last step and at the end of each epoch
+    ends = ends[::2]
     assert [row["flip_rate"] for row in rows] == [analysis.flip_rate(*ends[i : i + 2]) for i in range(2)]
 
 
@@ -295,10 +312,10 @@ def test_a_learning_rate_that_is_far_too_high_diverges_with_advice(tmp_path):
 
 def test_a_run_is_never_overwritten(finished):
     recipe, out, _, _ = finished
-    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
     with pytest.raises(InputError, match=r"already holds a run.*--resume.*--out"):
         training.train(recipe, out)
-    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
 
 
 def test_resuming_a_finished_run_gives_its_summary(finished, monkeypatch):

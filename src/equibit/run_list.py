@@ -5,6 +5,7 @@ the end of the window stops goes on in the next window from its last finished ep
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 import yaml
@@ -51,7 +53,9 @@ class Job:
     @property
     def words(self) -> list[str]:
         """The arguments of `equibit` for this training."""
-        changes = [f"--{key}={json.dumps(value)}" for key, value in self.overrides.items()]
+        # A string goes as it is: below `method` and `activation` quotation marks would be part of it.
+        values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in self.overrides.items()}
+        changes = [f"--{key}={value}" for key, value in values.items()]
         return ["train", self.source, *changes, "--out", str(self.out), "--resume", "--json"]
 
     def is_finished(self) -> bool:
@@ -75,6 +79,7 @@ class Outcome:
         state: finished, stopped (the window was over), failed, or not started.
         epochs: Finished epochs, in this window and earlier ones.
         accuracy: On the test set after the last of them.
+        best_accuracy: The highest of them.
         seconds: In this window.
         log: What it printed.
     """
@@ -84,12 +89,47 @@ class Outcome:
     state: str
     epochs: int
     accuracy: float | None
+    best_accuracy: float | None
     seconds: float
     log: str
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
+
+
+def outcome(job: Job, state: str, seconds: float) -> Outcome:
+    """What became of a job, with the figures of its run folder."""
+    accuracies = _accuracies(job)
+    return Outcome(
+        recipe=job.source,
+        out=str(job.out),
+        state=state,
+        epochs=len(accuracies),
+        accuracy=accuracies[-1] if accuracies else None,
+        best_accuracy=max(accuracies, default=None),
+        seconds=seconds,
+        log=str(job.log),
+    )
+
+
+def note_error(job: Job, error: Exception) -> None:
+    """Writes an error into the job's log, as a training in a process of its own does."""
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("a", encoding="utf-8") as log:
+        log.write(f"equibit: {error}\n" if isinstance(error, EquibitError) else "".join(format_exception(error)))
+
+
+def epochs_done(job: Job) -> int:
+    """Finished epochs in its run folder."""
+    return len(_accuracies(job))
+
+
+def _accuracies(job: Job) -> list[float]:
+    """On the test set, after every finished epoch."""
+    metrics = RunFolder(job.out).metrics
+    rows = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
+    return [json.loads(row)["test_accuracy"] for row in rows]
 
 
 def read(path: str | os.PathLike[str], out: Path) -> list[Job]:
@@ -153,10 +193,14 @@ class Window:
         self.parallel = parallel
         self._trainings = [_Training(job, on_change or (lambda _job, _state: None)) for job in jobs]
 
-    def run(self, seconds: float) -> None:
+    def run(self, seconds: float = math.inf, on_wait: Callable[[], object] = lambda: None) -> None:
         """Trains until all jobs are over or the window is; those still training then are stopped.
 
         Ctrl-C (KeyboardInterrupt) stops them too, and goes on to the caller.
+
+        Args:
+            seconds: Length of the window.
+            on_wait: Called several times a second.
         """
         deadline = time.monotonic() + seconds
         waiting, running = list(self._trainings), list[_Training]()
@@ -167,6 +211,7 @@ class Window:
                     if training.start(self.parallel):
                         running.append(training)
                 time.sleep(_POLL)
+                on_wait()
                 running = [training for training in running if not training.ended()]
         finally:
             _stop(running)
@@ -244,17 +289,7 @@ class _Training:
 
     def outcome(self) -> Outcome:
         """The figures, from the run folder."""
-        metrics = RunFolder(self.job.out).metrics
-        rows = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
-        return Outcome(
-            recipe=self.job.source,
-            out=str(self.job.out),
-            state=self.state,
-            epochs=len(rows),
-            accuracy=json.loads(rows[-1])["test_accuracy"] if rows else None,
-            seconds=max(self._ended - self._started, 0.0),
-            log=str(self.job.log),
-        )
+        return outcome(self.job, self.state, max(self._ended - self._started, 0.0))
 
     def _change(self, state: str) -> None:
         self.state = state

@@ -14,6 +14,8 @@ from equibit.layers import BinaryLayer, binary_weight_of
 from equibit.packed import PackedLayer
 from equibit.tables import render, size
 
+_FLOAT_BITS = 32
+
 # Protobuf around the tensors of an exported file, measured on digits_net, lenet5, conv2 and resnet18.
 _FILE_BYTES, _FUNCTION_BYTES, _CALL_BYTES, _TENSOR_BYTES = 500, 1500, 150, 40
 
@@ -22,8 +24,9 @@ _FILE_BYTES, _FUNCTION_BYTES, _CALL_BYTES, _TENSOR_BYTES = 500, 1500, 150, 40
 class LayerSummary:
     """One module that holds parameters.
 
-    `method` is None for a float layer; `ratio` is the share of +1 of a binary one; bytes are those of its tensors,
-    as float32 and as stored in the packed checkpoint and in the ONNX file; `macs` are per input.
+    `method` is None for a float layer; `ratio` is the share of +1 of a binary one, `levels` those of its method; bytes
+    are those of its tensors, as float32 and as stored in the packed checkpoint and in the ONNX file; `macs` are per
+    input.
     """
 
     name: str
@@ -37,6 +40,39 @@ class LayerSummary:
     packed_bytes: int
     onnx_bytes: int
     macs: int
+    levels: str = "two"
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits of a stored weight: 1, with pruning 2, or 32."""
+        return _FLOAT_BITS if self.method is None else 2 if self.levels == "three" else 1
+
+    @property
+    def activation_bits(self) -> int:
+        """Bits of an input value: 1 behind a sign activation, else 32."""
+        return _FLOAT_BITS if self.activation is None else 1
+
+    @property
+    def bops(self) -> int:
+        """Bit operations per input: MACs x weight bits x activation bits."""
+        return self.macs * self.weight_bits * self.activation_bits
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), **{k: getattr(self, k) for k in ("weight_bits", "activation_bits", "bops")}}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """All layers with the same bits of weights and activations; sums over them, see `LayerSummary`."""
+
+    weight_bits: int
+    activation_bits: int
+    layers: int
+    parameters: int
+    packed_bytes: int
+    macs: int
+    bops: int
 
 
 @dataclass(frozen=True)
@@ -52,9 +88,32 @@ class Summary:
     macs_float: int
     macs_binary: int
 
+    @property
+    def bops(self) -> int:
+        """Bit operations per input."""
+        return sum(layer.bops for layer in self.layers)
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The layers that multiply by their precision, the coarsest first."""
+        groups: dict[tuple[int, int], list[LayerSummary]] = {}
+        for layer in self.layers:
+            if layer.macs:
+                groups.setdefault((layer.weight_bits, layer.activation_bits), []).append(layer)
+        totals = ("parameters", "packed_bytes", "macs", "bops")
+        return tuple(
+            Precision(*bits, len(group), *(sum(getattr(layer, key) for layer in group) for key in totals))
+            for bits, group in sorted(groups.items())
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return asdict(self)
+        return {
+            **asdict(self),
+            "layers": [layer.to_dict() for layer in self.layers],
+            "bops": self.bops,
+            "precisions": [asdict(precision) for precision in self.precisions],
+        }
 
     def table(self) -> str:
         """A text table with totals below."""
@@ -72,16 +131,32 @@ class Summary:
             for layer in self.layers
         ]
         columns = ("layer", "kind", "weight", "method", "+1 share", "float32", "packed", "MACs")
-        return f"{render(columns, rows)}\n{self._totals()}"
+        return f"{render(columns, rows)}\n{self._by_precision()}\n{self._totals()}"
+
+    def _by_precision(self) -> str:
+        rows = [
+            (
+                f"{p.weight_bits} x {p.activation_bits}",
+                p.layers,
+                f"{p.parameters:,}",
+                size(p.packed_bytes),
+                f"{p.macs:,}",
+                f"{p.bops:,}",
+            )
+            for p in self.precisions
+        ]
+        return render(("weight x input bits", "layers", "parameters", "packed", "MACs", "bit operations"), rows)
 
     def _totals(self) -> str:
         share = self.binary_parameters / max(self.parameters, 1)
         macs = self.macs_float + self.macs_binary
+        fewer = macs * _FLOAT_BITS**2 / max(self.bops, 1)
         return (
             f"parameters  {self.parameters:,}, {100 * share:.1f} % of them 1-bit\n"
             f"size        float32 {size(self.float_bytes)}, packed {size(self.packed_bytes)} "
             f"({self.float_bytes / max(self.packed_bytes, 1):.1f}x smaller), ONNX {size(self.onnx_bytes)}\n"
-            f"MACs        {macs:,} per input, {100 * self.macs_binary / max(macs, 1):.1f} % with 1-bit weights"
+            f"MACs        {macs:,} per input, {100 * self.macs_binary / max(macs, 1):.1f} % with 1-bit weights\n"
+            f"BOPs        {self.bops:,} bit operations (MACs x bits x bits), {fewer:.1f}x fewer than in float32"
         )
 
 
@@ -152,6 +227,7 @@ def _describe(name: str, module: nn.Module, found: Probe) -> LayerSummary:
         packed_bytes=stored + 4 * biases,
         onnx_bytes=stored + 4 * filters,  # the exported node always has a bias, where batch norm folds
         macs=macs,
+        levels=levels,
     )
 
 

@@ -29,16 +29,16 @@ def _run(args: Namespace) -> int:
     jobs = run_list.read(args.file, Path(args.out))
     window = Window(jobs, args.jobs, lambda job, state: output.note(f"{job.out.name}: {state}"))
     try:
-        with _stoppable():
+        with stoppable():
             window.run(60 * args.minutes)
     finally:
         outcomes = window.outcomes()
-        output.result(_table(outcomes), [outcome.to_dict() for outcome in outcomes], as_json=args.json)
+        output.result(_table(outcomes), {"runs": [outcome.to_dict() for outcome in outcomes]}, as_json=args.json)
     return 1 if any(outcome.state == "failed" for outcome in outcomes) else 0
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """SIGTERM counts as Ctrl-C, and Ctrl-C counts even where a script's background job would ignore it."""
     old = {kind: signal.signal(kind, signal.default_int_handler) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:

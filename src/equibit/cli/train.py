@@ -12,11 +12,15 @@ from equibit.tables import render, size
 
 
 def _add(parser: ArgumentParser, words: list[str]) -> None:
-    """The recipe's sections become options whose defaults are the recipe's own values."""
-    parser.add_argument("recipe", help="a recipe by name (see `equibit recipes`) or a YAML file")
     parser.add_argument("--out", help="run folder (default: runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
     add_json(parser)
+    add_recipe(parser, words)
+
+
+def add_recipe(parser: ArgumentParser, words: list[str]) -> None:
+    """A recipe, and its sections as options whose defaults are the recipe's own values."""
+    parser.add_argument("recipe", help="a recipe by name (see `equibit recipes`) or a YAML file")
     recipe = _named_recipe(words)
     if recipe is not None or {"-h", "--help"} & set(words):
         recipes.add_arguments(parser, recipe)

@@ -1,7 +1,7 @@
 """What a loaded data set is: two halves that give batches, plus what a network needs to know about them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from equibit.data.augment import Draw, apply, draw
 from equibit.errors import InputError
+
+_ORDER_SEED = 0  # another number would change what `data.train_images` means
 
 
 class Split(Protocol):
@@ -27,6 +29,9 @@ class Split(Protocol):
 
     def to(self, device: torch.device | str) -> Self:
         """The same images, whose batches are given on `device`."""
+
+    def subset(self, index: Tensor) -> Self:
+        """The images that int64 `index` names, on the CPU, in its order."""
 
     def batches(
         self, indices: Sequence[Tensor], *, augment: str = "none", seed: int = 0, part: slice = slice(None)
@@ -77,6 +82,10 @@ class TensorSplit:
         """The same images, moved once; see `Split.to`."""
         return type(self)(self.images.to(device), self.labels)
 
+    def subset(self, index: Tensor) -> Self:
+        """A copy of some of the images; see `Split.subset`."""
+        return type(self)(self.images[index.to(self.images.device)], self.labels[index])
+
     def compiled(self) -> Self:
         """The same images, gathered and augmented by one graph of torch.compile; the same batches."""
         split = type(self)(self.images, self.labels)
@@ -104,6 +113,21 @@ def sequential(count: int, batch_size: int) -> list[Tensor]:
     return list(torch.split(torch.arange(count), batch_size))
 
 
+def spread_order(labels: Tensor) -> Tensor:
+    """A fixed random order in which every beginning holds the classes nearly as the whole does; int64 (N,).
+
+    Image r of n of its class, counted in a seeded shuffle, stands at (r + 1/2) / n; equal places as shuffled.
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(_ORDER_SEED))
+    by_class = labels[shuffled].argsort(stable=True)
+    counts = labels.bincount()
+    starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    rank = torch.arange(len(labels), dtype=torch.float64) - starts  # within the class
+    place = torch.empty_like(rank)
+    place[by_class] = (rank + 0.5) / counts.repeat_interleave(counts)
+    return shuffled[place.argsort(stable=True)]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """An image-classification data set.
@@ -125,6 +149,22 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     in_shape: tuple[int, int, int]
+
+    def with_train_images(self, count: int) -> "Dataset":
+        """With the first `count` training images of `spread_order`; test images, mean and std stay those of the whole.
+
+        A larger count adds images and takes none away; the images keep their order, so all of them change nothing.
+
+        Raises:
+            InputError: There are fewer.
+        """
+        if not 1 <= count <= len(self.train):
+            raise InputError(
+                f"data.train_images is {count}, but {self.name} has {len(self.train)} training images; give 1 to "
+                f"{len(self.train)}, or leave it out for all."
+            )
+        chosen = spread_order(self.train.labels)[:count].sort().values
+        return replace(self, train=self.train.subset(chosen))
 
     @property
     def train_images(self) -> Tensor:

@@ -73,6 +73,12 @@ class FolderSplit:
         moved._device = torch.device(device)
         return moved
 
+    def subset(self, index: Tensor) -> Self:
+        """Some of the files, with a list of skipped files of their own; see `Split.subset`."""
+        chosen = copy.copy(self)
+        chosen._files, chosen.labels, chosen.skipped = self._files[index.numpy()], self.labels[index], []
+        return chosen
+
     def batches(
         self, indices: Sequence[Tensor], *, augment: str = "none", seed: int = 0, part: slice = slice(None)
     ) -> Iterator[tuple[Tensor, Tensor]]:

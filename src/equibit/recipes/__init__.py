@@ -6,7 +6,7 @@
 
 from equibit.recipes.build import build
 from equibit.recipes.catalog import load, names, overview
-from equibit.recipes.reading import SECTIONS, add_arguments, from_arguments, from_dict, override
+from equibit.recipes.reading import SECTIONS, add_arguments, changes, from_arguments, from_dict, override
 from equibit.recipes.schema import Recipe
 
 list = names  # `equibit.recipes.list()` is the public name
@@ -16,6 +16,7 @@ __all__ = [
     "Recipe",
     "add_arguments",
     "build",
+    "changes",
     "from_arguments",
     "from_dict",
     "list",

@@ -112,6 +112,19 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         raise InputError(_one_line(error)) from None
 
 
+def changes(before: Recipe, after: Recipe) -> dict[str, Any]:
+    """What `override` needs to make `after` of `before`, by dotted key; another method or activation as a whole."""
+    old, new = before.to_dict(), after.to_dict()
+    found: dict[str, Any] = {}
+    for section in SECTIONS:
+        a, b = old[section], new[section]
+        if not isinstance(a, dict) or not isinstance(b, dict) or (section in _FREE and a["name"] != b["name"]):
+            found |= {section: b} if a != b else {}
+        else:
+            found |= {f"{section}.{key}": value for key, value in b.items() if a[key] != value}
+    return found
+
+
 def _one_line(error: ArgumentError) -> str:
     return " ".join(str(error).replace('Parser key "', "").replace('":', ":").split())
 

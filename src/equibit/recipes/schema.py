@@ -53,6 +53,7 @@ class Data:
         name: one of `equibit data list`
         augment: none, shift (MNIST), crop_flip (CIFAR), random_resized_crop or resize_crop (imagefolder)
         batch_size: images in a training step
+        train_images: how many training images to use, the first of a fixed order that mixes the classes; null: all
         mean: per channel, of pixels in [0, 1]; null: the data set's
         std: per channel, of pixels in [0, 1]; null: the data set's
         path: imagefolder: its folder, relative to EQUIBIT_DATA; null: imagefolder
@@ -65,6 +66,7 @@ class Data:
     name: str
     augment: str = "none"
     batch_size: PositiveInt = 128
+    train_images: PositiveInt | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[PositiveFloat, ...] | None = None
     path: str | None = None
@@ -90,6 +92,7 @@ class Optimizer:
         momentum: of sgd; for adam and adamw the first beta (the second is 0.999)
         nesterov: Nesterov momentum, sgd only
         weight_decay: L2; latents of methods that forbid it get none
+        decay_latents: give them weight_decay after all, to see what it does to them
     """
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -97,6 +100,7 @@ class Optimizer:
     momentum: ClosedUnitInterval = 0.9
     nesterov: bool = False
     weight_decay: NonNegativeFloat = 0.0
+    decay_latents: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ class Train:
         ema: decay of a running average of all weights, which is then what is scored and kept; null: none
         accumulate: parts that a batch is cut into, one after the other, to save memory
         shard: with several processes, spread weights and optimiser over them (FSDP2); false: DDP
+        tensorboard: also log metrics, bits and latents of every epoch for TensorBoard
     """
 
     epochs: PositiveInt
@@ -147,6 +152,7 @@ class Train:
     ema: OpenUnitInterval | None = None
     accumulate: PositiveInt = 1
     shard: bool = False
+    tensorboard: bool = True
 
 
 @dataclass(frozen=True)

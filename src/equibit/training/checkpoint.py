@@ -1,7 +1,7 @@
 """The state of a training in one safetensors file: tensors, and all scalars as JSON in its metadata.
 
 One file, so tensors and scalars can never be of different epochs. Tensor names start with `model/`, `optimizer/` or
-`average/`.
+`average/` or `flipped/`.
 """
 
 import json
@@ -30,12 +30,17 @@ class State:
         model: The model's state dict.
         optimizer: The optimiser's tensors by `<parameter>/<quantity>`.
         average: The state dict of the model's running average; empty where there is none.
+        layers: One line of `layers.jsonl` per epoch that recorded it.
+        flipped: Bool by state-dict name: which binary weights have changed since the training started; empty where
+            that is not known.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
     model: Mapping[str, Tensor] = field(default_factory=dict)
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
     average: Mapping[str, Tensor] = field(default_factory=dict)
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    flipped: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def epoch(self) -> int:
@@ -53,7 +58,9 @@ def save_state(path: Path, state: State) -> None:
     tensors = {f"model/{k}": v for k, v in state.model.items()}
     tensors |= {f"optimizer/{k}": v for k, v in state.optimizer.items()}
     tensors |= {f"average/{k}": v for k, v in state.average.items()}
-    _save(path, tensors, {"kind": "training state", "scalars": json.dumps({"history": state.history})})
+    tensors |= {f"flipped/{k}": v for k, v in state.flipped.items()}
+    scalars = {"history": state.history, "layers": state.layers}
+    _save(path, tensors, {"kind": "training state", "scalars": json.dumps(scalars)})
 
 
 def load_state(path: Path) -> State:
@@ -64,10 +71,14 @@ def load_state(path: Path) -> State:
     """
     tensors, metadata = _load(path, "training state")
     try:
-        history = json.loads(metadata["scalars"])["history"]
+        scalars = json.loads(metadata["scalars"])
+        history, layers = scalars["history"], scalars.get("layers", [])
     except (KeyError, ValueError, TypeError) as error:
         raise FormatError(f"{path} holds no readable scalars: {error}") from None
-    return State(history, *(_part(tensors, prefix) for prefix in ("model/", "optimizer/", "average/")))
+    model, optimizer, average, flipped = (
+        _part(tensors, prefix) for prefix in ("model/", "optimizer/", "average/", "flipped/")
+    )
+    return State(history, model, optimizer, average, layers, flipped)
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], epoch: int) -> None:

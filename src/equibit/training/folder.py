@@ -1,7 +1,7 @@
 """The run folder: what is in it, who may write it, and from where a training goes on."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,25 @@ from equibit.training.checkpoint import State, load_state, save_state, save_weig
 from equibit.training.record import best_row
 
 # What may differ when a run goes on: its name, and on what it runs, which changes numbers by rounding at most.
-_FREE = ("name", "train.device", "train.shard", "data.path", "data.workers")
+_FREE = ("name", "train.device", "train.shard", "train.tensorboard", "data.path", "data.workers")
 
 
 class RunFolder:
     """The files of one run. Every file is written whole or not at all.
 
-    The order of writes in an epoch is `best.safetensors`, `metrics.jsonl`, `state.safetensors`: the state,
-    written last, says which epochs count; one that a kill cut off is trained again to the same numbers.
+    The order of writes in an epoch is `best.safetensors`, `metrics.jsonl`, `layers.jsonl`, `state.safetensors`: the
+    state, written last, says which epochs count; one that a kill cut off is trained again to the same numbers.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
         self.metrics = path / "metrics.jsonl"
+        self.layers = path / "layers.jsonl"
         self.state = path / "state.safetensors"
         self.best = path / "best.safetensors"
         self.summary = path / "summary.json"
+        self.tensorboard = path / "tensorboard"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -65,7 +67,7 @@ class RunFolder:
             InputError: The folder holds a run and `resume` is false, or a run of another recipe.
             FormatError: A file of the run is damaged.
         """
-        files = (self.config, self.metrics, self.state, self.best, self.summary)
+        files = (self.config, self.metrics, self.layers, self.state, self.best, self.summary)
         present = [file.name for file in files if file.exists()]
         if present and not resume:
             raise InputError(
@@ -73,7 +75,7 @@ class RunFolder:
                 "or another --out to start a new one; nothing was changed."
             )
         if self.config.exists():
-            self._require_same(recipe)
+            self.require_same(recipe)
         elif present:
             raise InputError(f"{self.path} holds {', '.join(present)} but no config.yaml. Use another --out.")
         else:
@@ -88,7 +90,12 @@ class RunFolder:
         """
         return load_state(self.state) if self.state.exists() else State()
 
-    def _require_same(self, recipe: Recipe) -> None:
+    def require_same(self, recipe: Recipe) -> None:
+        """Refuses to go on with another (complete) recipe than that of `config.yaml`.
+
+        Raises:
+            InputError: They differ; the message lists what does.
+        """
         stored = _flatten(recipes.load(self.config).to_dict())
         given = _flatten(recipe.to_dict())
         keys = [k for k in sorted(stored.keys() | given.keys()) if k not in _FREE and stored.get(k) != given.get(k)]
@@ -103,12 +110,13 @@ class RunFolder:
         """Writes one finished epoch."""
         if best_row(state.history)["epoch"] == state.epoch:
             save_weights(self.best, state.weights, state.epoch)
-        self.write_metrics(state.history)
+        self.write_records(state)
         save_state(self.state, state)
 
-    def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Writes `metrics.jsonl` whole, one line an epoch."""
-        write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in history))
+    def write_records(self, state: State) -> None:
+        """Writes `metrics.jsonl` and `layers.jsonl` whole, one line an epoch."""
+        for path, rows in ((self.metrics, state.history), (self.layers, state.layers)):
+            write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes `summary.json`."""

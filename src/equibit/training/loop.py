@@ -1,10 +1,11 @@
 """The training loop: one recipe, one run folder, the same numbers however often it is interrupted."""
 
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +19,9 @@ from equibit.training.checkpoint import State
 from equibit.training.device import open_accelerator
 from equibit.training.folder import RunFolder
 from equibit.training.steps import Row, Training
+
+if TYPE_CHECKING:
+    from equibit.training.event_log import EventLog
 
 
 def train(
@@ -49,7 +53,7 @@ def train(
     accelerator = open_accelerator(recipe.train)
     folder = RunFolder(Path(out))
     with folder.lock() if accelerator.is_main_process else nullcontext():
-        dataset = data.load(recipe.data.name, **recipe.data.options)
+        dataset = load_data(recipe)
         recipe = complete(recipe, dataset)
         state = _begin(folder, recipe, resume, accelerator)
         if state.epoch == recipe.train.epochs and folder.summary.exists():
@@ -58,6 +62,19 @@ def train(
         with torch.random.fork_rng(devices=training.cuda_devices):
             training.restore(state, folder.state)
             return _run(training, folder, state, on_epoch)
+
+
+def load_data(recipe: Recipe) -> Dataset:
+    """The data set of a recipe, with as many training images as it says.
+
+    Raises:
+        InputError: There are fewer.
+        FileError: Its files are not there.
+        FormatError: A file is damaged.
+    """
+    dataset = data.load(recipe.data.name, **recipe.data.options)
+    count = recipe.data.train_images
+    return dataset if count is None else dataset.with_train_images(count)
 
 
 def complete(recipe: Recipe, dataset: Dataset) -> Recipe:
@@ -83,30 +100,62 @@ def _begin(folder: RunFolder, recipe: Recipe, resume: bool, accelerator: Acceler
         raise InputError("data.broken is 'skip' with several processes, whose batches would differ. Mend the images.")
     if accelerator.is_main_process:
         state = folder.begin(recipe, resume)
-        folder.write_metrics(state.history)
+        folder.write_records(state)
     accelerator.wait_for_everyone()
     return folder.saved_state()
 
 
 def _run(training: Training, folder: RunFolder, state: State, on_epoch: Callable[[Row], object] | None) -> Row:
-    history = list(state.history)
-    for epoch in range(state.epoch, training.recipe.train.epochs):
-        kept = f"The state after epoch {epoch} is kept in {folder.state}." if epoch else "No epoch was finished."
-        try:
-            history.append(training.run_epoch(epoch))
-        except StateError as error:
-            raise StateError(f"{error} {kept}") from None
-        state = training.state(history)  # all processes take part, the first one writes
-        if training.accelerator.is_main_process:
-            try:
-                folder.save_epoch(state)
-            except FileError as error:
-                raise FileError(f"{error} {kept} Make room, then continue with --resume.") from None
-            if on_epoch is not None:
-                on_epoch(history[-1])
+    history, layers = list(state.history), list(state.layers)
+    first = training.accelerator.is_main_process
+    with event_log(folder, training.recipe, state) if first else nullcontext() as log:
+        for epoch in range(state.epoch, training.recipe.train.epochs):
+            with kept(folder, epoch):
+                row, bits = training.run_epoch(epoch)
+                history.append(row)
+                layers.append(bits)
+                state = training.state(history, layers)  # all processes take part, the first one writes
+                if first:
+                    folder.save_epoch(state)
+            if log is not None:
+                log.write(row, bits["layers"])
+            if first and on_epoch is not None:
+                on_epoch(row)
+    return conclude(training, folder, history)
+
+
+@contextmanager
+def event_log(folder: RunFolder, recipe: Recipe, state: State) -> "Iterator[EventLog | None]":
+    """The log for TensorBoard of a run that goes on from `state`; None where the recipe wants none."""
+    if not recipe.train.tensorboard:
+        yield None
+        return
+    from equibit.training.event_log import EventLog  # noqa: PLC0415  (0.3 s, for which only a training should wait)
+
+    with closing(EventLog(folder.tensorboard, state.epoch)) as log:
+        if state.epoch:  # a kill can have come between this epoch's state and its events
+            log.write(state.history[-1], state.layers[-1]["layers"] if state.layers else {})
+        yield log
+
+
+@contextmanager
+def kept(folder: RunFolder, epoch: int) -> Iterator[None]:
+    """Errors within say what is left of a training that had finished `epoch` epochs."""
+    left = f"The state after epoch {epoch} is kept in {folder.state}." if epoch else "No epoch was finished."
+    try:
+        yield
+    except StateError as error:
+        raise StateError(f"{error} {left}") from None
+    except FileError as error:
+        raise FileError(f"{error} {left} Make room, then continue with --resume.") from None
+
+
+def conclude(training: Training, folder: RunFolder, history: Sequence[Row], replicas: int = 1) -> Row:
+    """The summary of a finished training, one of `replicas` at once; the first process writes it."""
     device = str(training.accelerator.device)
     skipped = len({*training.train_split.skipped, *training.test_split.skipped})
     summary = record.summarize(training.recipe, training.size, history, device, training.commit, skipped)
+    summary |= {"replicas": replicas} if replicas > 1 else {}
     if training.accelerator.is_main_process:
         folder.write_summary(summary)
     return summary

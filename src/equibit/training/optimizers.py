@@ -13,8 +13,10 @@ from equibit.training import parallel
 
 
 def create(section: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-    """An optimiser over `equibit.param_groups`: latents of methods that forbid L2 get no weight decay."""
+    """An optimiser over `equibit.param_groups`: latents of methods that forbid L2 get none, unless `decay_latents`."""
     groups = param_groups(model, weight_decay=section.weight_decay)
+    if section.decay_latents:
+        groups = [{**group, "weight_decay": section.weight_decay} for group in groups]
     # One pass over memory; torch has it for whole tensors only.
     fused = not any(isinstance(p, DTensor) for p in model.parameters())
     if section.name == "sgd":

@@ -25,6 +25,7 @@ class Run:
         model: Float, or binarised with its latent weights.
         summary: The content of `summary.json`, None while the run is not finished.
         metrics: One row per finished epoch.
+        layers: One line of `layers.jsonl` per finished epoch; those that were trained before it was recorded have none.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Run:
     model: nn.Module
     summary: dict[str, Any] | None
     metrics: list[dict[str, Any]]
+    layers: list[dict[str, Any]]
 
 
 def load_run(path: str | os.PathLike[str], which: Literal["final", "best"] = "final") -> Run:
@@ -61,4 +63,4 @@ def load_run(path: str | os.PathLike[str], which: Literal["final", "best"] = "fi
     source = folder.state if which == "final" else folder.best
     load_into(model, state.weights if which == "final" else load_weights(folder.best), source)
     summary = folder.read_summary() if folder.summary.exists() else None
-    return Run(folder.path, recipe, model.eval(), summary, state.history)
+    return Run(folder.path, recipe, model.eval(), summary, state.history, state.layers)

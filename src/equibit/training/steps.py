@@ -1,5 +1,6 @@
 """A training under way: the network, its optimiser, the data on the device, and one epoch after the other."""
 
+import functools
 import math
 import time
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from equibit.data import Dataset, TensorSplit
 from equibit.errors import StateError
 from equibit.layers import binary_layers
 from equibit.recipes import Recipe
-from equibit.training import optimizers, parallel, record, schedules
+from equibit.training import layer_record, optimizers, parallel, record, schedules
 from equibit.training.checkpoint import State, load_into
 from equibit.training.evaluate import Evaluation, evaluate
 from equibit.training.schedules import Position
@@ -56,17 +57,20 @@ class Training:
         self.loss = torch.compile(self._loss) if section.compile else self._loss
         self.optimizer = optimizers.create(recipe.optimizer, self.model)
         self.bits = self._binary_weights()
+        self.bits_before_step: dict[str, Tensor] = {}  # that is the last of an epoch
+        self.flipped = {name: torch.zeros_like(w, dtype=torch.bool) for name, w in self.bits.items()}
 
     @property
     def measured(self) -> nn.Module:
         """The network that is scored and kept: the average where there is one."""
         return self.average.module if self.average is not None else self.model
 
-    def state(self, history: list[Row]) -> State:
+    def state(self, history: list[Row], layers: list[Row]) -> State:
         """Everything to go on from here; all processes must call."""
         optimizer = optimizers.state_by_name(self.optimizer, self.model)
         average = self.average.state_dict() if self.average is not None else {}
-        return State(history, parallel.whole(self.model.state_dict()), parallel.whole(optimizer), average)
+        model = parallel.whole(self.model.state_dict())
+        return State(history, model, parallel.whole(optimizer), average, layers, self.flipped)
 
     def restore(self, state: State, source: Path) -> None:
         """Goes back to the state read from `source`; an empty one changes nothing."""
@@ -78,25 +82,37 @@ class Training:
         if self.average is not None:
             load_into(self.average, state.average, source)
         self.bits = self._binary_weights()
+        self.flipped = {name: flags.to(self.accelerator.device) for name, flags in state.flipped.items()}
 
-    def run_epoch(self, epoch: int) -> Row:
-        """Trains one epoch, scores the whole test set and gives the row of metrics; `lr` is its first step's.
+    def run_epoch(self, epoch: int) -> tuple[Row, Row]:
+        """Trains one epoch and scores the whole test set.
+
+        Returns:
+            The row of `metrics.jsonl`, whose `lr` is that of the first step, and the row of `layers.jsonl`.
 
         Raises:
             StateError: The loss or a parameter is no longer finite.
         """
         start = time.perf_counter()
-        loss, accuracy = self._train_epoch(epoch)
+        return self.finish_epoch(epoch, *self._train_epoch(epoch), start)
+
+    def finish_epoch(self, epoch: int, loss: float, accuracy: float, start: float) -> tuple[Row, Row]:
+        """What `run_epoch` does after the last step, and its rows; `loss` and `accuracy` are those of the steps.
+
+        Raises:
+            StateError: The loss or a parameter is no longer finite.
+        """
         self._require_finite(epoch, loss)
         if self.average is not None:
-            convert.advance(self.average.module, self._progress(Position(epoch, self.steps - 1, self.steps)))
+            convert.advance(self.average.module, self.progress(Position(epoch, self.steps - 1, self.steps)))
         with parallel.gathered(self.model):
             test = self._evaluate()
             relaxed = {"relaxed_accuracy": self._evaluate(relaxed=True).accuracy} if self.relaxes else {}
         before, self.bits = self.bits, self._binary_weights()
-        return {
+        layers: Row = {"epoch": epoch + 1, "layers": self._record_layers(before)}
+        row: Row = {
             "epoch": epoch + 1,
-            "lr": self._lr(Position(epoch, 0, self.steps)),
+            "lr": self.lr(Position(epoch, 0, self.steps)),
             "train_loss": loss,
             "train_accuracy": accuracy,
             "test_loss": test.loss,
@@ -106,6 +122,33 @@ class Training:
             **relaxed,
             "seconds": time.perf_counter() - start,
         }
+        return row, layers
+
+    def note_last_step(self) -> None:
+        """Keeps the binary weights before the last step of an epoch, whose flips are recorded; all processes call."""
+        self.bits_before_step = self._binary_weights()
+
+    def _record_layers(self, before: Mapping[str, Tensor]) -> dict[str, Row]:
+        """Of the measured network, whose binary weights were `before` an epoch ago; all processes must call."""
+        changed = layer_record.changed(before, self.bits)
+        self.flipped = {name: flags.logical_or_(changed[name]) for name, flags in self.flipped.items()}
+        before_step, self.bits_before_step = self.bits_before_step, {}
+        with parallel.gathered(self.model):
+            return layer_record.record(
+                self.measured,
+                before=before,
+                after=self.bits,
+                before_step=before_step,
+                flipped=self.flipped,
+                batches=(data.normalize(images, self.mean, self.std) for images in self._probe),
+            )
+
+    @functools.cached_property
+    def _probe(self) -> list[Tensor]:
+        """The test images on which activations are looked at."""
+        count = min(layer_record.PROBE_IMAGES, len(self.test_split))
+        batches = self.test_split.batches(data.sequential(count, self.recipe.data.batch_size))
+        return [images for images, _ in batches]
 
     def _evaluate(self, *, relaxed: bool = False) -> Evaluation:
         """The measured network on the whole test set; all processes must call."""
@@ -123,11 +166,13 @@ class Training:
         """Steps per epoch. The incomplete last batch is left out; the order, so the images in it, change."""
         return len(self.train_split) // self.batch_size
 
-    def _lr(self, position: Position) -> float:
+    def lr(self, position: Position) -> float:
+        """The learning rate of a step."""
         base: float = self.recipe.optimizer.lr
         return base * schedules.lr_factor(self.recipe.schedule, self.recipe.train.epochs, position)
 
-    def _progress(self, position: Position) -> float:
+    def progress(self, position: Position) -> float:
+        """What `equibit.advance` gets before a step."""
         return schedules.method_progress(self.recipe.schedule, self.recipe.train.epochs, position)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
@@ -144,6 +189,8 @@ class Training:
         totals = torch.zeros(3, dtype=torch.float64, device=self.accelerator.device)  # loss, correct, images
         self.model.train()
         for step, (images, labels) in enumerate(batches):
+            if step == self.steps - 1:
+                self.note_last_step()
             totals += self.step(Position(epoch, step, self.steps), images, labels)
         loss, correct, images_seen = parallel.summed(totals).tolist()
         return loss / images_seen, correct / images_seen
@@ -154,8 +201,8 @@ class Training:
         Returns:
             float64 (3,): loss summed over the images, correct answers, images.
         """
-        convert.advance(self.model, self._progress(position))
-        optimizers.set_lr(self.optimizer, self._lr(position))
+        convert.advance(self.model, self.progress(position))
+        optimizers.set_lr(self.optimizer, self.lr(position))
         self.optimizer.zero_grad()
         totals = torch.zeros(3, dtype=torch.float64, device=images.device)
         count = self.recipe.train.accumulate
