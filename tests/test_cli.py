@@ -140,7 +140,7 @@ def test_eval_of_the_run_and_of_the_file_agree(run, file, call):
 
 def test_summary_of_recipe_run_and_file(run, file, call):
     keys = {"layers", "parameters", "binary_parameters", "float_bytes", "packed_bytes", "onnx_bytes", "macs_float",
-            "macs_binary"}  # fmt: skip
+            "macs_binary", "bops", "precisions"}  # fmt: skip
     found = [call("summary", target, "--json") for target in (RECIPE, run, file)]
     assert all(set(f) == keys for f in found)
     assert len({f["macs_binary"] for f in found}) == 1

@@ -6,7 +6,7 @@ from torch import nn
 
 import equibit as eb
 from equibit.analysis import sensitivity
-from equibit.analysis.sensitivity import _flipped
+from equibit.analysis.ablation import _flipped
 from equibit.errors import InputError
 
 

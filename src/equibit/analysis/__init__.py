@@ -20,7 +20,7 @@ from equibit.analysis.latents import (
     quantization_error,
 )
 from equibit.analysis.layerwise import LayerBits, layer_bits
-from equibit.analysis.sensitivity import Sensitivity, sensitivity
+from equibit.analysis.ablation import Sensitivity, sensitivity
 from equibit.analysis.summary import LayerSummary, Precision, Summary, summary
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,10 +132,17 @@ def event_log(folder: RunFolder, recipe: Recipe, state: State) -> "Iterator[Even
         return
     from equibit.training.event_log import EventLog  # noqa: PLC0415  (0.3 s, for which only a training should wait)
 
-    with closing(EventLog(folder.tensorboard, state.epoch)) as log:
+    log, interrupted = EventLog(folder.tensorboard, state.epoch), False
+    try:
         if state.epoch:  # a kill can have come between this epoch's state and its events
             log.write(state.history[-1], state.layers[-1]["layers"] if state.layers else {})
         yield log
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:
+        if not interrupted:  # it can have left a lock of the writer held, on which closing would wait for ever
+            log.close()
 
 
 @contextmanager
