@@ -60,7 +60,8 @@ def test_every_engine_is_measured_or_named_as_absent(file):
     report = bench(file, rounds=2)
     named = [result.engine for result in report.results] + [missing["engine"] for missing in report.absent]
     assert sorted(named) == sorted(ENGINES)
-    assert len(ENGINES) == 6
+    assert len(ENGINES) == 7
+    assert report.operator_library
     assert {"equibit", "onnxruntime", FLOAT, "onnxruntime-int8"} <= {result.engine for result in report.results}
     assert (report.cpu, report.kernel) == (eb.kernels.cpu_name(), eb.kernels.active())
     for result in report.results:

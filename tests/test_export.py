@@ -268,7 +268,8 @@ def test_every_operator_is_covered(protos):
         for levels in ("Binary", "Offset", "Ternary")
         for base in ("Linear", "Conv", "ConvTranspose")
     }
-    assert {node.op_type for node in ours(protos["branches"])} == kinds - {"XnorOffsetLinear"}
+    fused = {"BinaryConvRelu"}  # of keep_relu; see test_fuse
+    assert {node.op_type for node in ours(protos["branches"])} == kinds - {"XnorOffsetLinear"} | fused
 
 
 def test_weights_are_packed_bytes_and_the_file_holds_little_else(protos, folder, digits):
@@ -298,7 +299,7 @@ def test_batch_norm_is_folded_where_it_can_be(protos):
     norms = [n for n in nodes if n.op_type == "BatchNormalization"]
     assert len(norms) == sum(name.startswith("keep") for name in BRANCHES)
     followed = {n.name for n in ours(protos["branches"]) if any(n.output[0] in norm.input for norm in norms)}
-    assert followed == {f"parts.keep_{name}" for name in ("twice.conv", "sequence.0", "statistics.0")}
+    assert followed == {f"parts.keep_{name}" for name in ("twice.conv", "sequence.0", "statistics.0", "relu.0")}
 
 
 def test_metadata_is_what_the_contract_names(folder):

@@ -66,8 +66,13 @@ def test_several_inputs_and_outputs(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"activations": "int8"}, "'int8'"),
-        ({"calibration": X}, "calibration"),
+        ({"activations": "int8"}, "needs calibration="),
+        ({"activations": "int4", "calibration": X}, "unknown activations 'int4'"),
+        ({"calibration": X}, "say activations='int8'"),
+        ({"activations": "int8", "calibration": X}, "does not take the calibration inputs"),
+        ({"activations": "int8", "calibration": X[:0, :4]}, r"calibration is \[\(0, 4\)\]"),
+        ({"activations": "int8", "calibration": (X[:2, :4], X)}, "as many inputs as the network takes"),
+        ({"activations": "int8", "calibration": X[:2, :4] / 0}, "not finite"),
         ({"metadata": {"speed": 3}}, "unknown metadata speed; known: format, method"),
         ({"metadata": {"mean": torch.zeros(3)}}, "JSON"),
         ({"metadata": {"format": "2"}}, "format='2'"),

@@ -1,8 +1,10 @@
 """The C++ kernels against the definition in `equibit.bits`, and the choice of their level."""
 
 import os
+import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from equibit.errors import FormatError, InputError
 LENGTHS = (0, 1, 7, 8, 9, 63, 64, 65, 127, 128, 129, 191, 193)
 FLOATS = ("float16", "float32", "float64")
 KNOWN_LEVELS = ("avx512_icl", "avx512_vnni", "avx512", "avx2", "neon", "portable")
+CPUINFO = Path("/proc/cpuinfo")
 PROPERTY = settings(deadline=None, max_examples=60)
 
 
@@ -279,6 +282,25 @@ def test_levels_are_known_and_end_with_portable():
     assert available == tuple(level for level in KNOWN_LEVELS if level in available)
     assert available[-1] == "portable"
     assert kernels.cpu_name()
+
+
+NEEDS = {
+    "avx2": {"avx2", "fma", "popcnt"},
+    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+    "avx512_vnni": {"avx512_vnni"},
+    "avx512_icl": {"avx512_vpopcntdq", "avx512vbmi", "avx512_bitalg"},
+}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or not CPUINFO.is_file(), reason="reads the flags of an x86 CPU")
+def test_available_levels_are_those_that_the_cpu_has_the_flags_of():
+    line = next(line for line in CPUINFO.read_text().splitlines() if line.startswith("flags"))
+    flags, wanted = set(line.split()), {"portable"}
+    for level, needed in NEEDS.items():  # each needs what those before it do
+        if not needed <= flags:
+            break
+        wanted.add(level)
+    assert set(kernels.available()) == wanted
 
 
 SHOW_ACTIVE = "from equibit import kernels; print(kernels.active())"

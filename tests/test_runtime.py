@@ -71,9 +71,18 @@ def test_files_that_are_damaged(file, tmp_path):
             eb.runtime.InferenceSession(content)
 
 
-def test_there_is_no_operator_library_yet():
+def test_the_operator_library_is_there():
+    path = eb.runtime.library_path()
+    assert path.is_file()
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(str(path))
+
+
+def test_a_build_without_the_library_runs_files_in_stock_onnxruntime(file, monkeypatch):
+    monkeypatch.setattr(eb.runtime, "_LIBRARY", "none.so")
     with pytest.raises(StateError, match="no operator library"):
         eb.runtime.library_path()
+    assert np.array_equal(eb.runtime.InferenceSession(file).run(None, {"input": X})[0], Y)
 
 
 WITHOUT_TORCH = """

@@ -5,8 +5,10 @@
 
 namespace equibit {
 
+void define_convolution(nanobind::module_& module);
 void define_packing(nanobind::module_& module);
 void define_selection(nanobind::module_& module);
+void define_tiles(nanobind::module_& module);
 void define_xnor(nanobind::module_& module);
 
 }  // namespace equibit

@@ -1,25 +1,11 @@
 #include "levels.h"
 
-#include <cstdlib>
+#include <utility>
 
+#include "equibit/choice.h"
 #include "errors.h"
 
 namespace equibit {
-
-namespace {
-
-const Level& forced_level(const std::string& name) {
-  const Level* level = find_level(name.c_str());
-  if (level != nullptr && runs_here(*level)) return *level;
-  std::string message = std::string(level_variable) + "=" + name;
-  message +=
-      level == nullptr ? " is not a kernel level" : " is a kernel level that this CPU or this build lacks";
-  message += ". Available here:";
-  for (const std::string& available : available_levels()) message += " " + available;
-  raise_input_error(message + ".");
-}
-
-}  // namespace
 
 std::vector<std::string> available_levels() {
   std::vector<std::string> names;
@@ -29,13 +15,25 @@ std::vector<std::string> available_levels() {
   return names;
 }
 
-const Level& active_level() {
-  static const Level* chosen = nullptr;  // guarded by the GIL
-  if (chosen == nullptr) {
-    const char* forced = std::getenv(level_variable);
-    chosen = forced == nullptr || *forced == '\0' ? &best_level() : &forced_level(forced);
+namespace {
+
+// The choice, made at first use.
+const Choice& choice() {
+  static Choice chosen{nullptr, false, ""};  // guarded by the GIL
+  if (chosen.level == nullptr) {
+    Choice now = choose_level();
+    if (now.level == nullptr) raise_input_error(now.problem);
+    chosen = std::move(now);
   }
-  return *chosen;
+  return chosen;
 }
+
+}  // namespace
+
+const Level& active_level() { return *choice().level; }
+
+bool runs_fast() { return choice().forced || choice().level->fill != fill_portable; }
+
+const Kernels& active_kernels() { return kernels_of(active_level()); }
 
 }  // namespace equibit

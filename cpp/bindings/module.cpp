@@ -10,7 +10,10 @@
 NB_MODULE(_core, module) {
   module.def("available", equibit::available_levels);
   module.def("active", [] { return equibit::active_level().name; });
+  module.def("runs_fast", equibit::runs_fast);
+  equibit::define_convolution(module);
   equibit::define_packing(module);
   equibit::define_selection(module);
+  equibit::define_tiles(module);
   equibit::define_xnor(module);
 }

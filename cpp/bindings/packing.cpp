@@ -27,7 +27,7 @@ Output<std::uint8_t> pack_bits(const Matrix<Value>& values) {
   const auto rows = static_cast<std::int64_t>(values.shape(0));
   const auto n = static_cast<std::int64_t>(values.shape(1));
   if constexpr (std::is_floating_point_v<Value>) refuse_nan(values.data(), rows, n);
-  const auto pack = active_level().kernels->*kernel;
+  const auto pack = active_kernels().*kernel;
   std::unique_ptr<Word[]> packed(new Word[element_count({rows, words_for(n)})]);
   {
     const nb::gil_scoped_release released;
@@ -39,7 +39,7 @@ Output<std::uint8_t> pack_bits(const Matrix<Value>& values) {
 template <typename Value, auto kernel>
 Output<Value> unpack_bits(const Input<std::uint8_t>& packed, std::int64_t n) {
   const Rows rows("packed", packed, 2, n);
-  const auto unpack = active_level().kernels->*kernel;
+  const auto unpack = active_kernels().*kernel;
   const std::int64_t count = rows.shape()[0];
   std::unique_ptr<Value[]> values(new Value[element_count({count, n})]);
   {

@@ -49,7 +49,7 @@ void select(const Matrix<Value>& values, const Writable<Value>& out, std::int64_
   const auto n = static_cast<std::int64_t>(values.shape(1));
   const Selection whole{rows, n, taps, low, middle, magnitude};
   check_selection(whole, threads, values.shape(0) == out.shape(0) && values.shape(1) == out.shape(1));
-  const auto run = active_level().kernels->*kernel;
+  const auto run = active_kernels().*kernel;
   const std::int64_t scratch_size = select_scratch(n);
   const std::unique_ptr<Value[]> scratch(new Value[element_count({threads, scratch_size})]);
   const Value* from = values.data();

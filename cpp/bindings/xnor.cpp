@@ -40,7 +40,7 @@ Output<std::int32_t> xnor_linear(const Bytes& x_bits, const Bytes& w_bits, std::
   const FilterRows w(w_bits, w_mask, n);
   const LinearShape shape{x.shape()[0], w.count(), n};
   const Shape y_shape{shape.rows, shape.filters};
-  const Kernels& kernels = *active_level().kernels;
+  const Kernels& kernels = active_kernels();
   std::unique_ptr<std::int32_t[]> y(new std::int32_t[element_count(y_shape)]);
   {
     const nb::gil_scoped_release released;
@@ -145,7 +145,7 @@ Output<std::int32_t> xnor_conv2d(const Bytes& x_bits, const Bytes& w_bits, const
   const Shape y_shape{shape.batch, shape.filters, shape.output.height, shape.output.width};
   const std::vector<Word> signs = repack(w.signs, shape);
   const std::vector<Word> mask = w.mask ? repack(*w.mask, shape) : std::vector<Word>();
-  const Kernels& kernels = *active_level().kernels;
+  const Kernels& kernels = active_kernels();
   std::unique_ptr<std::int32_t[]> y(new std::int32_t[element_count(y_shape)]);
   {
     const nb::gil_scoped_release released;

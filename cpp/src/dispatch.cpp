@@ -2,54 +2,114 @@
 
 #include <cstring>
 
+#include "finish_levels.h"
+#include "gather_levels.h"
+#include "gemv_levels.h"
 #include "select_levels.h"
+#include "table_levels.h"
+#include "vnni_levels.h"
+#include "xnor_levels.h"
 
 namespace equibit {
 
 namespace {
 
-// A level's table is filled here, in code for the lowest CPU, with the portable kernels where the level has
-// none of its own.
+// Each level's kernels are put together here, in code for the lowest CPU: those of the level below, then its
+// own.
 #ifdef EQUIBIT_X86_LEVELS
-Kernels selecting(decltype(Kernels::select_f32) select_f32, decltype(Kernels::select_f64) select_f64) {
-  Kernels kernels = portable_kernels;
-  kernels.select_f32 = select_f32;
-  kernels.select_f64 = select_f64;
-  return kernels;
+void fill_avx2(Kernels& kernels) {
+  fill_portable(kernels);
+  kernels.select_f32 = select_f32_avx2;
+  kernels.select_f64 = select_f64_avx2;
+  fill_finish_avx2(kernels.tiles);
+  fill_gather_avx2(kernels.tiles);
+  fill_table_avx2(kernels.tiles);
+  fill_xnor_avx2(kernels);
+  fill_gemv_avx2(kernels.tiles);
 }
 
-const Kernels avx2_table = selecting(select_f32_avx2, select_f64_avx2);
-const Kernels avx512_table = selecting(select_f32_avx512, select_f64_avx512);
-const Kernels* const avx2_kernels = &avx2_table;
-const Kernels* const avx512_kernels = &avx512_table;
+void fill_avx512(Kernels& kernels) {
+  fill_avx2(kernels);
+  kernels.select_f32 = select_f32_avx512;
+  kernels.select_f64 = select_f64_avx512;
+  fill_finish_avx512(kernels.tiles);
+  fill_gather_avx512(kernels.tiles);
+  fill_table_avx512(kernels.tiles);
+  fill_xnor_avx512(kernels);
+  fill_gemv_avx512(kernels.tiles);
+}
+
+void fill_avx512_vnni(Kernels& kernels) {
+  fill_avx512(kernels);
+  fill_vnni_avx512_vnni(kernels.tiles);
+}
+
+void fill_avx512_icl(Kernels& kernels) {
+  fill_avx512_vnni(kernels);
+  fill_xnor_avx512_icl(kernels);
+}
 
 // What the compiler's library knows of the CPU includes whether the system saves the wide registers.
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"); }
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt");
+}
 
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+
+bool has_avx512_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+
+bool has_avx512_icl() {
+  return has_avx512_vnni() && __builtin_cpu_supports("avx512vpopcntdq") &&
+         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bitalg");
+}
 #else
-const Kernels* const avx2_kernels = nullptr;
-const Kernels* const avx512_kernels = nullptr;
+constexpr auto fill_avx2 = nullptr, fill_avx512 = nullptr, fill_avx512_vnni = nullptr,
+               fill_avx512_icl = nullptr;
 
 bool has_avx2() { return false; }
 bool has_avx512() { return false; }
+bool has_avx512_vnni() { return false; }
+bool has_avx512_icl() { return false; }
 #endif
 
-bool has_nothing() { return false; }
+#ifdef EQUIBIT_NEON_LEVEL
+void fill_neon(Kernels& kernels) {
+  fill_portable(kernels);
+  fill_gemv_neon(kernels.tiles);
+  fill_table_neon(kernels.tiles);
+  fill_xnor_neon(kernels);
+}
+
+bool has_neon() { return true; }  // every 64-bit ARM has it
+#else
+constexpr auto fill_neon = nullptr;
+
+bool has_neon() { return false; }
+#endif
+
 bool has_everything() { return true; }
+
+// The table of each level that this build contains, in the order of `levels`.
+std::array<Kernels, levels_count> fill_tables() {
+  std::array<Kernels, levels_count> tables{};
+  for (std::size_t i = 0; i < tables.size(); ++i) {
+    if (levels[i].fill != nullptr) levels[i].fill(tables[i]);
+  }
+  return tables;
+}
 
 }  // namespace
 
-const std::array<Level, 6> levels = {{
-    {"avx512_icl", nullptr, has_nothing},
-    {"avx512_vnni", nullptr, has_nothing},
-    {"avx512", avx512_kernels, has_avx512},
-    {"avx2", avx2_kernels, has_avx2},
-    {"neon", nullptr, has_nothing},
-    {"portable", &portable_kernels, has_everything},
+const std::array<Level, levels_count> levels = {{
+    {"avx512_icl", fill_avx512_icl, has_avx512_icl},
+    {"avx512_vnni", fill_avx512_vnni, has_avx512_vnni},
+    {"avx512", fill_avx512, has_avx512},
+    {"avx2", fill_avx2, has_avx2},
+    {"neon", fill_neon, has_neon},
+    {"portable", fill_portable, has_everything},
 }};
 
 const Level* find_level(const char* name) {
@@ -59,12 +119,17 @@ const Level* find_level(const char* name) {
   return nullptr;
 }
 
-bool runs_here(const Level& level) { return level.kernels != nullptr && level.on_this_cpu(); }
+bool runs_here(const Level& level) { return level.fill != nullptr && level.on_this_cpu(); }
 
 const Level& best_level() {
   const Level* level = levels.data();
   while (!runs_here(*level)) ++level;
   return *level;
+}
+
+const Kernels& kernels_of(const Level& level) {
+  static const std::array<Kernels, levels_count> tables = fill_tables();
+  return tables[static_cast<std::size_t>(&level - levels.data())];
 }
 
 }  // namespace equibit

@@ -10,6 +10,7 @@
 
 #include "equibit/kernels.h"
 #include "select_levels.h"
+#include "tiles_portable.h"
 
 namespace equibit {
 
@@ -139,11 +140,20 @@ void xnor_conv2d_portable(const Conv2dShape& shape, const Word* x, Filters w, st
 
 }  // namespace
 
-const Kernels portable_kernels = {
-    pack_bits_portable<float>,   pack_bits_portable<double>,   pack_bits_portable<std::int8_t>,
-    unpack_bits_portable<float>, unpack_bits_portable<double>, unpack_bits_portable<std::int8_t>,
-    xnor_linear_portable,        xnor_conv2d_portable,         select_f32_portable,
-    select_f64_portable,
-};
+void fill_portable(Kernels& kernels) {
+  kernels = {
+      pack_bits_portable<float>,
+      pack_bits_portable<double>,
+      pack_bits_portable<std::int8_t>,
+      unpack_bits_portable<float>,
+      unpack_bits_portable<double>,
+      unpack_bits_portable<std::int8_t>,
+      xnor_linear_portable,
+      xnor_conv2d_portable,
+      select_f32_portable,
+      select_f64_portable,
+      portable_tiles(),
+  };
+}
 
 }  // namespace equibit

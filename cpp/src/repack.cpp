@@ -4,9 +4,6 @@
 
 namespace equibit {
 
-namespace {
-
-// Bits first .. first + count - 1 of a row, count <= 64; they may straddle two words.
 Word read_bits(const Word* row, std::int64_t first, std::int64_t count) {
   const std::int64_t shift = first % word_bits;
   const Word* word = row + first / word_bits;
@@ -14,8 +11,6 @@ Word read_bits(const Word* row, std::int64_t first, std::int64_t count) {
   if (shift + count > word_bits) bits |= word[1] << (word_bits - shift);
   return bits & low_bits(count);
 }
-
-}  // namespace
 
 void repack_filters(const Word* rows, std::int64_t filters, std::int64_t taps, std::int64_t channels,
                     Word* out) {

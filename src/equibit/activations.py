@@ -110,9 +110,13 @@ class SignActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (batch, channels, ...) -> exactly -1/+1 of the same shape, padded where `pads` says so."""
+        self.check(x)
+        return self.signs(self.argument(x)).to(x.dtype)
+
+    def check(self, x: Tensor) -> None:
+        """Refuses a first eager input whose signs are all +1."""
         if not torch.compiler.is_compiling() and not self._checked and not x.is_meta:
             self._refuse_constant(x)
-        return self.signs(self.argument(x)).to(x.dtype)
 
     def argument(self, x: Tensor) -> Tensor:
         """The values whose signs are taken, of the shape of `x`; an exported file computes them before the node."""

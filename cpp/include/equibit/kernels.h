@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "equibit/tiles.h"
 #include "equibit/word.h"
 
 namespace equibit {
@@ -76,8 +77,10 @@ struct Kernels {
                      float* out);
   void (*select_f64)(const Selection& selection, const double* values, const double* levels, double* scratch,
                      double* out);
+  TileKernels tiles;
 };
 
-extern const Kernels portable_kernels;
+// The plain loops of every kernel.
+void fill_portable(Kernels& kernels);
 
 }  // namespace equibit

@@ -1,6 +1,6 @@
 """The engines that `bench` compares, each behind one function: open a file, get a function that runs it once.
 
-All run on the CPU with as many threads as asked for, in float32 but for the int8 twins.
+All run on the CPU with as many threads as asked for, in float32 but for the int8 twins and bfloat16.
 """
 
 import importlib
@@ -14,6 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from equibit import runtime
+from equibit.errors import StateError
 
 Array = NDArray[Any]
 Run = Callable[[Sequence[Array]], list[Array]]
@@ -54,15 +55,21 @@ def _runner(session: Any) -> Run:
     return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True)))
 
 
-def _openvino(path: Path, threads: int) -> Run:
+def _openvino(path: Path, threads: int, precision: str = "f32") -> Run:
     openvino = importlib.import_module("openvino")
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the CPU has it, which no other engine uses
+        "INFERENCE_PRECISION_HINT": precision,  # without it OpenVINO takes bfloat16 where the CPU has it
     }
     request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
     return lambda inputs: list(request.infer(list(inputs)).values())
+
+
+def _openvino_bf16(path: Path, threads: int) -> Run:
+    if "BF16" not in importlib.import_module("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise StateError("this CPU has no bfloat16")
+    return _openvino(path, threads, "bf16")
 
 
 FLOAT = "onnxruntime-float"  # what the others are measured by
@@ -73,5 +80,6 @@ ENGINES: dict[str, Engine] = {
     FLOAT: Engine("float", "onnxruntime", _onnxruntime),
     "onnxruntime-int8": Engine("int8", "onnxruntime", _onnxruntime),
     "openvino": Engine("float", "openvino", _openvino),
+    "openvino-bf16": Engine("float", "openvino", _openvino_bf16),
     "openvino-int8": Engine("int8", "openvino", _openvino),
 }

@@ -9,10 +9,12 @@ Everything that packs, unpacks or multiplies bits, in any language, is tested ag
 from equibit.bits.dot import masked_xnor_dot, xnor_dot
 from equibit.bits.layout import filters_to_rows, pixels_to_rows, rows_to_filters
 from equibit.bits.packing import pack_bits, row_bytes, unpack_bits, words
-from equibit.bits.reference import xnor_conv_reference, xnor_linear_reference
+from equibit.bits.reference import conv_sums, conv_transpose_sums, xnor_conv_reference, xnor_linear_reference
 from equibit.bits.ternary import pack_ternary, unpack_ternary
 
 __all__ = [
+    "conv_sums",
+    "conv_transpose_sums",
     "filters_to_rows",
     "masked_xnor_dot",
     "pack_bits",

@@ -83,6 +83,85 @@ def xnor_conv_reference(
     return y
 
 
+def conv_sums(
+    x: NDArray[Any],
+    w: NDArray[Any],
+    *,
+    stride: Sequence[int],
+    pads: Sequence[int],
+    dilation: Sequence[int],
+    groups: int = 1,
+    pad_value: float = 0,
+) -> NDArray[np.float64]:
+    """Sums of a convolution in float64, exact for integers: `xnor_conv_reference` for any values and uneven pads.
+
+    Args:
+        x: inputs of shape (N, C, *spatial).
+        w: weights of shape (M, C / groups, *kernel).
+        stride: steps between outputs, one per spatial axis; so is `dilation`.
+        pads: places added before each axis, then after each.
+        dilation: steps between kernel taps.
+        groups: divides C and M.
+        pad_value: what added places read.
+
+    Returns:
+        float64 array (N, M, *out).
+    """
+    axes = x.ndim - 2
+    around = [(0, 0), (0, 0), *zip(pads[:axes], pads[axes:], strict=True)]
+    padded = np.pad(x.astype(np.float64), around, constant_values=pad_value)
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, w.shape[2:], strict=True)]
+    out = [(size - r) // s + 1 for size, r, s in zip(padded.shape[2:], reach, stride, strict=True)]
+    y = np.zeros((x.shape[0], w.shape[0], *out))
+    inputs, outputs = w.shape[1], w.shape[0] // groups
+    rows = w.reshape(groups, outputs, w[0].size).astype(np.float64)
+    for group, *place in np.ndindex(groups, *out):
+        taps = (slice(o * s, o * s + r, d) for o, s, r, d in zip(place, stride, reach, dilation, strict=True))
+        window = padded[(slice(None), slice(group * inputs, (group + 1) * inputs), *taps)]
+        filters = slice(group * outputs, (group + 1) * outputs)
+        y[(slice(None), filters, *place)] = window.reshape(len(x), w[0].size) @ rows[group].T
+    return y
+
+
+def conv_transpose_sums(
+    x: NDArray[Any],
+    w: NDArray[Any],
+    *,
+    stride: Sequence[int],
+    pads: Sequence[int],
+    dilation: Sequence[int],
+    groups: int = 1,
+    output_padding: Sequence[int],
+) -> NDArray[np.float64]:
+    """Sums of a transposed convolution in float64: every input is added to all the outputs that it reaches.
+
+    Args:
+        x: inputs of shape (N, C, *spatial).
+        w: weights, filters first: (M, C / groups, *kernel).
+        stride: steps between the outputs of neighbouring inputs, one per spatial axis; so are the others.
+        pads: places cropped before each axis, then after each.
+        dilation: steps between kernel taps.
+        groups: divides C and M.
+        output_padding: places added after each axis.
+
+    Returns:
+        float64 array (N, M, *out).
+    """
+    axes = x.ndim - 2
+    geometry = zip(x.shape[2:], stride, dilation, w.shape[2:], output_padding, strict=True)
+    whole = [(size - 1) * s + d * (k - 1) + 1 + extra for size, s, d, k, extra in geometry]
+    y = np.zeros((x.shape[0], w.shape[0], *whole))
+    inputs, outputs = w.shape[1], w.shape[0] // groups
+    for group, *place in np.ndindex(groups, *x.shape[2:]):
+        values = x[(slice(None), slice(group * inputs, (group + 1) * inputs), *place)].astype(np.float64)
+        filters = slice(group * outputs, (group + 1) * outputs)
+        for tap in np.ndindex(w.shape[2:]):
+            at = (p * s + t * d for p, s, t, d in zip(place, stride, tap, dilation, strict=True))
+            y[(slice(None), filters, *at)] += values @ w[(filters, slice(None), *tap)].astype(np.float64).T
+    cropped = (slice(begin, size - end) for begin, end, size in zip(pads[:axes], pads[axes:], whole, strict=True))
+    return y[(slice(None), slice(None), *cropped)]
+
+
 def _dot(a: NDArray[Any], b: NDArray[Any]) -> int:
     return int((a.astype(np.int64) * b.astype(np.int64)).sum())
 

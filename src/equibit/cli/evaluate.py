@@ -1,5 +1,6 @@
 """`equibit eval`: accuracy over the whole test set."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ def _add(parser: ArgumentParser, words: list[str]) -> None:
 
 
 def _run(args: Namespace) -> int:
-    scores = _score_file(args) if is_onnx(args.target) else _score_run(args)
+    on_file = is_onnx(args.target)
+    scores = score_file(Path(args.target), use_data(args.data), args.threads) if on_file else _score_run(args)
     text = (
         f"{args.target}: accuracy {output.percent(scores['accuracy'])}, loss {scores['loss']:.4f} "
         f"over all {scores['n']:,} test images of {scores['dataset']}"
@@ -44,13 +46,14 @@ def _score_run(args: Namespace) -> dict[str, Any]:
     return {"accuracy": score.accuracy, "n": score.n, "loss": score.loss, "dataset": dataset.name}
 
 
-def _score_file(args: Namespace) -> dict[str, Any]:
-    classifier = Classifier(args.target, threads=args.threads)
+def score_file(path: Path, root: Path | None, threads: int = 1) -> dict[str, Any]:
+    """Accuracy, loss and number of images of an exported file on the whole test set it names; `root` holds the data."""
+    classifier = Classifier(path, threads=threads)
     name = classifier.metadata.get("dataset")
     if name is None:
-        raise InputError(f"{args.target} does not name its data set (metadata equibit.dataset), so it has no test set.")
+        raise InputError(f"{path} does not name its data set (metadata equibit.dataset), so it has no test set.")
     size = {"size": classifier.in_shape[1]} if "size" in data.entry(name).options else {}
-    test = data.load(name, root=use_data(args.data), **size).test
+    test = data.load(name, root=root, **size).test
     batches = test.batches(data.sequential(len(test), _BATCH))
     found = [(classifier.logits(images.numpy()), labels.numpy()) for images, labels in batches]
     logits, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))

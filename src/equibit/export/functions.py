@@ -6,15 +6,21 @@ Every input but X is constant, so a runtime folds the unpacking at session start
 from collections.abc import Sequence
 from typing import Any
 
-import onnx
-from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, helper
+from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, TensorProto, helper
 
-from equibit.packed.onnx_ops import DOMAIN
+from equibit.packed.onnx_ops import DOMAIN, POOL, POOL_ATTRIBUTES, Operator
 
 OPSET = 20  # what torch's exporter writes by default, and the first with everything used here
 
+# Attributes of a standard convolution.
+_GEOMETRY = ("strides", "dilations", "pads", "output_padding", "group")
 # Attributes that are one number; the others are lists of integers.
-_SCALARS = {"group": AttributeProto.INT, "value_int": AttributeProto.INT, "value_float": AttributeProto.FLOAT}
+_SCALARS = {
+    "group": AttributeProto.INT,
+    "ceil_mode": AttributeProto.INT,
+    "value_int": AttributeProto.INT,
+    "value_float": AttributeProto.FLOAT,
+}
 
 
 class _Body:
@@ -23,9 +29,9 @@ class _Body:
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
 
-    def op(self, kind: str, *inputs: str, output: str = "", refs: dict[str, str] | None = None, **attrs: Any) -> str:
+    def op(self, kind: str, *inputs: str, refs: dict[str, str] | None = None, **attrs: Any) -> str:
         """One node; `refs` maps its attributes to attributes of the function."""
-        result = output or f"{kind.lower()}_{len(self.nodes)}"
+        result = f"{kind.lower()}_{len(self.nodes)}"
         node = helper.make_node(kind, inputs, [result], **attrs)
         for name, source in (refs or {}).items():
             kind_of_value = _SCALARS.get(name, AttributeProto.INTS)
@@ -33,6 +39,12 @@ class _Body:
             node.attribute.append(reference)
         self.nodes.append(node)
         return result
+
+    def finished(self, name: str, inputs: Sequence[str], attributes: Sequence[str]) -> FunctionProto:
+        """The function, whose output Y is that of the last node."""
+        self.nodes[-1].output[0] = "Y"
+        opset = [helper.make_opsetid("", OPSET)]
+        return helper.make_function(DOMAIN, name, inputs, ["Y"], self.nodes, opset, attributes)
 
     def ints(self, *values: int) -> str:
         """A constant vector of int64."""
@@ -56,8 +68,8 @@ class _Body:
         dimensions = self.op("Constant", refs={"value_ints": "shape"})
         kernel = self.op("Slice", dimensions, self.ints(1), self.ints(2**31 - 1))
         fan_in = self.op("ReduceProd", kernel, keepdims=1)
-        two, one = self.tensor(TensorProto.FLOAT, [], [2.0]), self.tensor(TensorProto.FLOAT, [], [1.0])
-        binary = self.op("Sub", self.op("Mul", self.unpacked("bits", fan_in), two), one)
+        doubled = self.op("Mul", self.unpacked("bits", fan_in), self.number(2))
+        binary = self.op("Sub", doubled, self.number(1))
         if levels == "Ternary":
             binary = self.op("Mul", binary, self.unpacked("mask", fan_in))
         weight = self.op("Mul", binary, self.op("Unsqueeze", "scale", self.ints(-1)))
@@ -73,11 +85,39 @@ class _Body:
         merged = self.op("Concat", self.ints(-1), self.op("Shape", swapped, start=2), axis=0)
         return self.op("Reshape", swapped, merged)
 
-    def sign(self, x: str) -> str:
-        """+1 where x >= 0, else -1."""
-        zero = self.tensor(TensorProto.FLOAT, [], [0.0])
-        plus, minus = self.tensor(TensorProto.FLOAT, [], [1.0]), self.tensor(TensorProto.FLOAT, [], [-1.0])
-        return self.op("Where", self.op("GreaterOrEqual", x, zero), plus, minus)
+    def number(self, value: float) -> str:
+        """A constant float32 scalar."""
+        return self.tensor(TensorProto.FLOAT, [], [value])
+
+    def taken(self, kind: str) -> str:
+        """What the layer computes with, from the input X: its signs, its rounded values, or X itself."""
+        if kind == "Xnor":
+            plus = self.op("GreaterOrEqual", "X", self.number(0))
+            return self.op("Where", plus, self.number(1), self.number(-1))
+        if kind == "Int8":
+            unit = self.op("Constant", refs={"value_float": "input_scale"})
+            rounded = self.op("Round", self.op("Div", "X", unit))
+            return self.op("Mul", self.op("Clip", rounded, self.number(-127), self.number(127)), unit)
+        return "X"
+
+    def layer(self, operator: Operator, x: str, weight: str) -> str:
+        """The linear operation and the bias."""
+        if operator.base == "Linear":
+            return self.op("Add", self.op("MatMul", x, self.op("Transpose", weight, perm=[1, 0])), "bias")
+        geometry = {name: name for name in operator.attributes if name in _GEOMETRY}
+        if operator.base == "ConvTranspose":
+            return self.op("ConvTranspose", x, self.channels_first(weight), "bias", refs=geometry)
+        if operator.input == "Xnor":
+            x = self.padded(x)
+            del geometry["pads"]
+        return self.op("Conv", x, self.op("Transpose", weight, refs={"perm": "perm"}), "bias", refs=geometry)
+
+    def step(self, kind: str, y: str) -> str:
+        """What is fused behind the layer: Add, Relu, PRelu or Clip."""
+        if kind == "Clip":
+            bounds = (self.op("Constant", refs={"value_float": name}) for name in ("low", "high"))
+            return self.op("Clip", y, *bounds)
+        return self.op(kind, y, *{"Add": ["residual"], "PRelu": ["slope"], "Relu": []}[kind])
 
     def padded(self, x: str) -> str:
         """`x` padded with the function's `pads` and `pad_value`."""
@@ -87,28 +127,27 @@ class _Body:
         return self.op("Pad", x, self.op("Reshape", whole, self.ints(-1)), value)
 
 
+def functions(model: ModelProto) -> list[FunctionProto]:
+    """The functions of all operators of our domain that a graph uses."""
+    return [function(name) for name in sorted({node.op_type for node in model.graph.node if node.domain == DOMAIN})]
+
+
 def function(name: str) -> FunctionProto:
     """The function of an operator of our domain, by its name (see `equibit.packed.onnx_ops`)."""
-    xnor = name.startswith("Xnor")
-    levels = next(word for word in ("Binary", "Offset", "Ternary") if word in name)
-    extra = {"Binary": [], "Offset": ["offset"], "Ternary": []}[levels]
-    inputs = ["X", "bits", *(["mask"] if levels == "Ternary" else []), "scale", *extra, "bias"]
+    return _pool() if name == POOL else _layer(Operator.of(name))
+
+
+def _pool() -> FunctionProto:
     body = _Body()
-    weight = body.weight(levels)
-    x = body.sign("X") if xnor else "X"
-    attributes = ["shape"]
-    if name.endswith("Linear"):
-        product = body.op("MatMul", x, body.op("Transpose", weight, perm=[1, 0]))
-        body.op("Add", product, "bias", output="Y")
-    elif name.endswith("ConvTranspose"):
-        geometry = ["strides", "dilations", "pads", "output_padding", "group"]
-        kernel, refs = body.channels_first(weight), {name: name for name in geometry}
-        body.op("ConvTranspose", x, kernel, "bias", output="Y", refs=refs)
-        attributes += ["perm", *geometry]
-    else:
-        refs = {"strides": "strides", "dilations": "dilations", "group": "group"} | ({} if xnor else {"pads": "pads"})
-        kernel = body.op("Transpose", weight, refs={"perm": "perm"})
-        body.op("Conv", body.padded(x) if xnor else x, kernel, "bias", output="Y", refs=refs)
-        attributes += ["perm", "strides", "dilations", "pads", "group", *(["pad_value"] if xnor else [])]
-    opset = [helper.make_opsetid("", OPSET)]
-    return onnx.helper.make_function(DOMAIN, name, inputs, ["Y"], body.nodes, opset, attributes)
+    body.op("AveragePool", "X", refs={name: name for name in POOL_ATTRIBUTES}, count_include_pad=0)
+    return body.finished(POOL, ["X"], POOL_ATTRIBUTES)
+
+
+def _layer(operator: Operator) -> FunctionProto:
+    body = _Body()
+    weight = body.weight(operator.levels)
+    x = body.taken(operator.input)
+    y = body.layer(operator, x, weight)
+    for step in filter(None, (operator.residual, operator.activation)):
+        y = body.step(step, y)
+    return body.finished(operator.name, operator.inputs, operator.attributes)

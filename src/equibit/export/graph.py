@@ -8,14 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from equibit.packed.onnx_ops import DOMAIN
+from equibit.packed.onnx_ops import DOMAIN, POOL, Operator
 
 Array = NDArray[Any]
 
 
 def our_nodes(model: ModelProto) -> list[NodeProto]:
-    """The nodes of our domain, in execution order."""
-    return [node for node in model.graph.node if node.domain == DOMAIN]
+    """The packed layers of a graph, in execution order."""
+    return [node for node in model.graph.node if is_layer(node)]
+
+
+def is_layer(node: NodeProto) -> bool:
+    """Whether a node is a packed layer."""
+    return bool(node.domain == DOMAIN and node.op_type != POOL)
 
 
 def attribute(node: NodeProto, name: str) -> Any:
@@ -31,10 +36,7 @@ def initializers(model: ModelProto) -> dict[str, Array]:
 
 def slots(node: NodeProto) -> dict[str, int]:
     """Name of each input of one of our nodes -> its position."""
-    extra = "mask" if "Ternary" in node.op_type else None
-    offset = "offset" if "Offset" in node.op_type else None
-    names = [name for name in ("X", "bits", extra, "scale", offset, "bias") if name]
-    return {name: i for i, name in enumerate(names)}
+    return {name: i for i, name in enumerate(Operator.of(node.op_type).inputs)}
 
 
 def name_nodes(model: ModelProto) -> None:
@@ -75,7 +77,7 @@ def fold_batch_norms(model: ModelProto) -> int:
 
 def _per_filter(model: ModelProto, node: NodeProto) -> bool:
     """Whether dim 1 of the node's output are its filters: for Linear only with 2-D output, for the others always."""
-    if not node.op_type.endswith("Linear"):
+    if Operator.of(node.op_type).base != "Linear":
         return True
     shapes = {info.name: info.type.tensor_type.shape for info in model.graph.value_info}
     return node.output[0] in shapes and len(shapes[node.output[0]].dim) == 2

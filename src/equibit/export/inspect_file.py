@@ -1,6 +1,7 @@
 """The summary of an exported file, from the file alone."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from onnx.helper import make_tensor_value_info, tensor_dtype_to_np_dtype
 from equibit import bits
 from equibit.analysis import LayerSummary, Summary
 from equibit.errors import FileError, FormatError
-from equibit.export.graph import Array, attribute, initializers, slots
-from equibit.packed.onnx_ops import DOMAIN
+from equibit.export.graph import Array, attribute, initializers, is_layer, slots
+from equibit.packed.onnx_ops import Operator
 from equibit.runtime import InferenceSession
 
 _FLOAT_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -32,7 +33,7 @@ def summarize_onnx(path: str | os.PathLike[str]) -> Summary:
     """
     model = read(path)
     values = initializers(model)
-    nodes = [n for n in model.graph.node if n.domain == DOMAIN or _weight(n, values) is not None]
+    nodes = [n for n in model.graph.node if is_layer(n) or _weight(n, values) is not None]
     shapes = _shapes(model, [_extent(node) for node in nodes])
     method = next((p.value for p in model.metadata_props if p.key == "equibit.method"), "binary")
     layers = tuple(_describe(node, values, shapes[_extent(node)], method) for node in nodes)
@@ -78,7 +79,8 @@ def _weight(node: NodeProto, values: dict[str, Array]) -> Array | None:
 
 def _extent(node: NodeProto) -> str:
     """The tensor at whose every position all weights of the node are used once: for ConvTranspose its input."""
-    return str(node.input[0] if node.op_type.endswith("ConvTranspose") else node.output[0])
+    transposed = "ConvTranspose" in node.op_type
+    return str(node.input[0] if transposed else node.output[0])
 
 
 def _shapes(model: ModelProto, wanted: list[str]) -> dict[str, tuple[int, ...]]:
@@ -101,17 +103,18 @@ def _shapes(model: ModelProto, wanted: list[str]) -> dict[str, tuple[int, ...]]:
 
 def _describe(node: NodeProto, values: dict[str, Array], extent: tuple[int, ...], method: str) -> LayerSummary:
     inputs = [values[name] for name in node.input if name in values]
-    stored, ours = sum(t.nbytes for t in inputs), node.domain == DOMAIN
+    stored, ours = sum(t.nbytes for t in inputs), is_layer(node)
     if ours:
         filters, *rest = attribute(node, "shape")
         shape = (filters, rest[-1], *rest[:-1])
-        count = int(np.prod(shape)) + filters
+        slope = values[node.input[slots(node)["slope"]]].size if "slope" in slots(node) else 0
+        count = int(np.prod(shape)) + filters + slope
     else:
         shape, count = inputs[0].shape, sum(t.size for t in inputs)
     positions = np.prod(extent[1:]) // extent[1 if "Conv" in node.op_type else -1]
     return LayerSummary(
         name=node.name,
-        kind=node.op_type,
+        kind=replace(Operator.of(node.op_type), residual="", activation="").name if ours else node.op_type,
         shape=shape,
         parameters=count,
         method=method if ours else None,
@@ -121,6 +124,7 @@ def _describe(node: NodeProto, values: dict[str, Array], extent: tuple[int, ...]
         packed_bytes=stored,
         onnx_bytes=stored,
         macs=int(positions * np.prod(shape)),
+        levels="three" if ours and "mask" in slots(node) else "two",
     )
 
 

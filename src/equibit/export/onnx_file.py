@@ -14,14 +14,17 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from equibit.errors import InputError, StateError
-from equibit.export.functions import OPSET, function
-from equibit.export.graph import fold_batch_norms, name_nodes, our_nodes, strip
+from equibit.errors import InputError, StateError, unknown
+from equibit.export.calibrate import round_inputs
+from equibit.export.functions import OPSET, functions
+from equibit.export.fuse import fuse, take_pools
+from equibit.export.graph import fold_batch_norms, name_nodes, strip
 from equibit.files import write_bytes
 from equibit.layers import binary_layers
 from equibit.packed import PackedLayer, pack, packed_layers
 
 Inputs = Tensor | tuple[Tensor, ...]
+ACTIVATIONS = ("float", "int8")
 METADATA = ("format", "method", "dataset", "classes", "mean", "std", "recipe")
 FORMAT = "1"
 
@@ -31,20 +34,22 @@ def export_onnx(
     path: str | os.PathLike[str],
     example_input: Inputs,
     activations: str = "float",
-    calibration: Any = None,
+    calibration: Inputs | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> int:
     """Writes a model to ONNX with 1-bit weights, batch norm folded, and a dynamic batch size.
 
-    Each packed layer is one node of the domain `equibit`, with a function body in standard ONNX beside it: any
-    onnxruntime runs the file. It appears whole or not at all.
+    Each packed layer is one node of the domain `equibit`, with the residual sum and the activation behind it where
+    there are any, and a function body in standard ONNX beside it: any onnxruntime runs the file. It appears whole or
+    not at all.
 
     Args:
         model: A binarised or packed model, or a float one (written as it is).
         path: File to write.
         example_input: An input, or a tuple of inputs; dim 0 is the batch.
-        activations: `float`; 8-bit activations are not available yet.
-        calibration: Inputs for 8-bit activations.
+        activations: `float`, or `int8`: every packed layer that takes float inputs rounds them to 8 bits, with a
+            fixed scale that `calibration` gives it. Layers that take signs stay as they are.
+        calibration: For `int8`, inputs as in training, like `example_input`; some hundred are enough.
         metadata: Any of method, dataset, classes, mean, std, recipe (with or without the prefix `equibit.`);
             written as strings, lists as JSON. `format` and `method` are filled in.
 
@@ -52,15 +57,12 @@ def export_onnx(
         Size of the file in bytes.
 
     Raises:
-        InputError: Unknown metadata key, metadata that JSON cannot hold, another value of `activations`, or no batch
-            of example inputs.
+        InputError: Unknown metadata key, metadata that JSON cannot hold, another value of `activations`, no batch
+            of example inputs, or calibration inputs that are missing, not wanted or not what the model takes.
         StateError: torch cannot export the model with a dynamic batch size, or it is not float32.
         FileError: The file cannot be written.
     """
-    if activations != "float" or calibration is not None:
-        raise InputError(
-            f"activations={activations!r} with calibration={calibration!r}: only 'float' is available yet."
-        )
+    _check_activations(activations, calibration)
     properties = _properties(metadata or {})
     examples = _examples(example_input)
     packed = pack(model) if next(binary_layers(model), None) else copy.deepcopy(model).eval()
@@ -70,14 +72,27 @@ def export_onnx(
     proto = _trace(packed, examples)
     name_nodes(proto)
     fold_batch_norms(proto)
+    fuse(proto)
+    take_pools(proto)
     strip(proto)
-    proto.functions.extend(function(name) for name in sorted({node.op_type for node in our_nodes(proto)}))
+    if calibration is not None:
+        round_inputs(proto, calibration if isinstance(calibration, tuple) else (calibration,))
+    proto.functions.extend(functions(proto))
     onnx.helper.set_model_props(proto, {f"equibit.{key}": value for key, value in properties.items()})
     proto.producer_name, proto.producer_version = "equibit", ""
     onnx.checker.check_model(proto)
     data = proto.SerializeToString()
     write_bytes(Path(path), data)
     return len(data)
+
+
+def _check_activations(activations: str, calibration: Inputs | None) -> None:
+    if activations not in ACTIVATIONS:
+        raise unknown("activations", activations, ACTIVATIONS)
+    if activations == "int8" and calibration is None:
+        raise InputError("activations='int8' needs calibration=: inputs as in training, a tensor (n, ...) or a tuple.")
+    if activations == "float" and calibration is not None:
+        raise InputError("calibration is given, but activations='float' needs none; say activations='int8'.")
 
 
 def _properties(metadata: Mapping[str, Any]) -> dict[str, str]:

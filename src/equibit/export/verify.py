@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from equibit.activations import SignActivation
 from equibit.errors import FormatError, InputError
-from equibit.export.graph import Array, initializers, layer_name, our_nodes, slots
+from equibit.export.graph import Array, attribute, initializers, layer_name, our_nodes, slots
 from equibit.export.onnx_file import Inputs
 from equibit.layers import binary_layers
 from equibit.packed import PackedConv, PackedLayer, pack, packed_layers
+from equibit.packed.onnx_ops import Operator
 from equibit.runtime import InferenceSession
 
 # Float32 sums in another order differ by a few eps of their terms: measured about 1e-6 of the largest output in
@@ -35,7 +36,7 @@ _BATCH = 256
 class LayerCheck:
     """One packed layer on the file's inputs to it: are the bits equal, and how far apart are the outputs?
 
-    `max_abs_error` and `tolerance` are of the file's layer output, which holds the batch norm folded into it.
+    `max_abs_error` and `tolerance` are of the file's layer output, which holds what was folded and fused into it.
     `input_ok` says whether the file's inputs are, within the tolerance, what the model computes there.
     """
 
@@ -56,9 +57,10 @@ class Check:
     """The outcome of `verify_onnx`.
 
     Attributes:
-        ok: Every layer ok, agreement 1, and the outputs within the tolerance. With binary activations agreement may
-            be less: there ok means that the outputs agree while the model gets the file's input at every binary
-            layer (an input a rounding error from 0 has one sign here and the other there).
+        ok: Every layer ok, agreement 1, and the outputs within the tolerance. With binary or 8-bit activations
+            agreement may be less: there ok means that the outputs agree while the model gets the file's input at
+            every binary layer, 8-bit ones rounded as the file does (an input a rounding error from 0 has one sign
+            here and the other there).
         max_abs_error: Largest difference of an output.
         agreement: Share of predictions (largest entry of the first output along dim 1) that are the same.
         n: Number of inputs.
@@ -102,7 +104,10 @@ def verify_onnx(model: nn.Module, path: str | os.PathLike[str], inputs: Inputs) 
         raise InputError("verify_onnx needs at least one input; give a tensor (n, ...) with n >= 1.")
     session = InferenceSession(path)
     packed = pack(model) if next(binary_layers(model), None) else copy.deepcopy(model).eval()
-    layers, outputs_ok = _check_layers(packed, Path(path), tuple(t[:_LAYER_INPUTS] for t in tensors))
+    for _, layer in packed_layers(packed):
+        layer.forward = layer.dense  # type: ignore[method-assign]  # not the kernels that run the file
+    guide = _Guide(Path(path), tuple(t[:_LAYER_INPUTS] for t in tensors))
+    outputs_ok = _check_layers(packed, guide)
     error = magnitude = same = total = 0.0
     for start in range(0, n, _BATCH):
         batch = tuple(t[start : start + _BATCH] for t in tensors)
@@ -117,8 +122,9 @@ def verify_onnx(model: nn.Module, path: str | os.PathLike[str], inputs: Inputs) 
         same, total = same + float(matches.sum()), total + matches.size
     tolerance = TOLERANCE * magnitude
     agreement = same / total
-    if all(layer.activation is None for _, layer in packed_layers(packed)):
+    if guide.takes_all:
         outputs_ok = agreement == 1 and error <= tolerance < np.inf
+    layers = tuple(guide.checks)
     return Check(outputs_ok and all(layer.ok for layer in layers), error, agreement, n, tolerance, layers)
 
 
@@ -174,19 +180,23 @@ def _tensors(outputs: Any) -> Iterator[Tensor]:
 
 
 class _Guide:
-    """Runs the file once, then gives each packed layer of the model the file's input and compares the outputs."""
+    """Runs the file once, then gives each packed layer of the model the file's input and compares the outputs.
+
+    `takes_all` says that every layer takes its input as it is, neither its signs nor rounded values.
+    """
 
     def __init__(self, path: Path, batch: tuple[Tensor, ...]) -> None:
-        proto = onnx.load(path)
+        self.path, self.batch, proto = path, batch, onnx.load(path)
         nodes = our_nodes(proto)
+        self.takes_all = not any(Operator.of(node.op_type).input for node in nodes)
+        self.constants = initializers(proto)
         self.outputs = [value.name for value in proto.graph.output]
-        known = {*self.outputs, *(value.name for value in proto.graph.input)}
-        inner = {name: None for node in nodes for name in (node.input[0], node.output[0]) if name not in known}
+        known = {*self.constants, *self.outputs, *(value.name for value in proto.graph.input)}
+        inner = {name: None for node in nodes for name in (*node.input, *node.output) if name not in known}
         proto.graph.output.extend(make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inner)
         results = _run(InferenceSession(proto.SerializeToString()), batch)
-        self.found = dict(zip([*self.outputs, *inner], results, strict=True))
+        self.found = self.constants | dict(zip([*self.outputs, *inner], results, strict=True))
         self.found |= {v.name: x.cpu().numpy() for v, x in zip(proto.graph.input, batch, strict=True)}
-        self.constants = initializers(proto)
         self.calls: dict[str, list[onnx.NodeProto]] = {}
         for node in nodes:
             self.calls.setdefault(layer_name(node), []).append(node)
@@ -203,7 +213,8 @@ class _Guide:
             self.missing.append(layer.spec.name)
             return args, kwargs
         x = args[0] if args else kwargs["input"]
-        given = torch.from_numpy(self.found[self.calls[layer.spec.name][0].input[0]])
+        node = self.calls[layer.spec.name][0]
+        given = torch.from_numpy(self.found[node.input[0]])
         if isinstance(layer, PackedConv) and layer.padding_mode != "zeros":
             given = F.pad(given, [-side for side in layer.pads])  # the file pads before the node
         own = layer.argument(x).cpu().numpy()
@@ -214,6 +225,8 @@ class _Guide:
         if layer.activation is not None:
             self.argument = given.to(x.device)
             return args, kwargs
+        if Operator.of(node.op_type).input == "Int8":
+            given = _rounded(given, attribute(node, "input_scale"))
         return (given.to(x.device), *args[1:]), {name: value for name, value in kwargs.items() if name != "input"}
 
     def at_sign(self, activation: SignActivation, _args: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -224,16 +237,15 @@ class _Guide:
         """Forward hook: compares with what the file computed."""
         if self.calls.get(layer.spec.name):
             node = self.calls[layer.spec.name].pop(0)
-            constants = {slot: self.constants[node.input[i]] for slot, i in slots(node).items() if slot != "X"}
-            expected = _expected(layer, node, constants, output.double().cpu().numpy())
+            values = {slot: self.found[node.input[i]] for slot, i in slots(node).items()}
+            expected = _fused(node, values, _folded(layer, node, values, output.double().cpu().numpy()))
             error, tolerance = _distance(self.found[node.output[0]], expected), TOLERANCE * _magnitude(expected)
-            same = _same_bits(layer, constants)
+            same = _same_bits(layer, values)
             self.checks.append(LayerCheck(node.name, same, error, tolerance, self.input_ok))
 
 
-def _check_layers(packed: nn.Module, path: Path, batch: tuple[Tensor, ...]) -> tuple[tuple[LayerCheck, ...], bool]:
-    """Each call of a layer compared on the file's inputs, and whether the network's outputs then agree."""
-    guide = _Guide(path, batch)
+def _check_layers(packed: nn.Module, guide: _Guide) -> bool:
+    """Compares each call of a layer on the file's inputs; whether the network's outputs then agree."""
     handles = [
         handle
         for _, layer in packed_layers(packed)
@@ -244,41 +256,62 @@ def _check_layers(packed: nn.Module, path: Path, batch: tuple[Tensor, ...]) -> t
     ]
     signs = [layer.activation for _, layer in packed_layers(packed) if layer.activation is not None]
     handles += [activation.register_forward_hook(guide.at_sign) for activation in signs]
-    outputs = _evaluate(packed, batch)
+    outputs = _evaluate(packed, guide.batch)
     for handle in handles:
         handle.remove()
     left = [name for name, nodes in guide.calls.items() if nodes]
     if left or guide.missing:
-        raise FormatError(f"{path} has the layers {left}, which the model does not call, and lacks {guide.missing}.")
-    agree = all(
+        raise FormatError(
+            f"{guide.path} has the layers {left}, which the model does not call, and lacks {guide.missing}."
+        )
+    return all(
         _distance(guide.found[name], output) <= TOLERANCE * _magnitude(output) < np.inf
         for name, output in zip(guide.outputs, outputs, strict=False)
     )
-    return tuple(guide.checks), agree
 
 
-def _same_bits(layer: PackedLayer, constants: dict[str, Array]) -> bool:
-    same = np.array_equal(constants["bits"], layer.bits.cpu().numpy())
-    if layer.mask is not None or "mask" in constants:
+def _rounded(x: Tensor, scale: float) -> Tensor:
+    """The values that an Int8 operator takes."""
+    unit = torch.tensor(scale, dtype=torch.float32)
+    return (x / unit).round().clamp(-127, 127) * unit
+
+
+def _same_bits(layer: PackedLayer, values: dict[str, Array]) -> bool:
+    same = np.array_equal(values["bits"], layer.bits.cpu().numpy())
+    if layer.mask is not None or "mask" in values:
         mask = None if layer.mask is None else layer.mask.cpu().numpy()
-        same = same and mask is not None and np.array_equal(constants.get("mask", ()), mask)
+        same = same and mask is not None and np.array_equal(values.get("mask", ()), mask)
     return bool(same)
 
 
-def _expected(layer: PackedLayer, node: onnx.NodeProto, constants: dict[str, Array], output: Array) -> Array:
-    """What the file's node should give: the layer's output after the affine map per filter that was folded into it.
+def _folded(layer: PackedLayer, node: onnx.NodeProto, values: dict[str, Array], output: Array) -> Array:
+    """The layer's output after the affine map per filter that was folded into the file's node.
 
     With s the scale and b the bias of the layer and s', b' those in the file, y' = s' / s (y - b) + b'.
     """
-    axis = -1 if node.op_type.endswith("Linear") else 1
+    axis = -1 if Operator.of(node.op_type).base == "Linear" else 1
     shape = [1] * output.ndim
     shape[axis] = -1
-    old, new = layer.scale.double().cpu().numpy(), constants["scale"].astype(np.float64)
+    old, new = layer.scale.double().cpu().numpy(), values["scale"].astype(np.float64)
     if old.shape != new.shape:
         return np.full_like(output, np.nan)
-    if layer.offset is not None and "offset" in constants:  # a constant filter has scale 0
+    if layer.offset is not None and "offset" in values:  # a constant filter has scale 0
         offset = layer.offset.double().cpu().numpy()
-        old, new = np.where(old == 0, offset, old), np.where(old == 0, constants["offset"], new)
+        old, new = np.where(old == 0, offset, old), np.where(old == 0, values["offset"], new)
     bias = 0.0 if layer.bias is None else layer.bias.double().cpu().numpy().reshape(shape)
     factor = np.divide(new, old, out=np.zeros_like(old), where=old != 0).reshape(shape)
-    return np.asarray(factor * (output - bias) + constants["bias"].reshape(shape))
+    return np.asarray(factor * (output - bias) + values["bias"].reshape(shape))
+
+
+def _fused(node: onnx.NodeProto, values: dict[str, Array], y: Array) -> Array:
+    """The output after what was fused behind the layer: the sum with the residual, the activation."""
+    operator = Operator.of(node.op_type)
+    if operator.residual and values["residual"].shape != y.shape:
+        return np.full_like(y, np.nan)
+    if operator.residual:
+        y = y + values["residual"]
+    if operator.activation == "PRelu":
+        return np.where(y < 0, y * values["slope"], y)
+    if operator.activation == "Clip":
+        return y.clip(attribute(node, "low"), attribute(node, "high"))
+    return np.maximum(y, 0) if operator.activation else y

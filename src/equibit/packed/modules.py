@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from equibit import bits
 from equibit.activations import SignActivation
 from equibit.errors import InputError, StateError
+from equibit.kernels.torch_layers import Geometry, packed_conv, runs_natively
 from equibit.layers import ACTIVATION, filters_first, swapped_groups
 from equibit.methods.protocol import effective
 from equibit.packed.onnx_ops import emit, operator
@@ -53,6 +54,9 @@ class PackedLayer(nn.Module):
         spec: What the layer is.
         source: The float (or binarised) layer it replaces; gives bias, device and geometry.
         activation: The sign activation of a 1W1A layer.
+
+    Attributes:
+        native_signs: Whether a 1W1A layer runs on our kernels, see `equibit.pack`.
     """
 
     bits: Tensor
@@ -76,6 +80,7 @@ class PackedLayer(nn.Module):
         self.register_buffer("bias", None if bias is None else bias.detach().clone())
         if activation is not None:
             self.add_module(ACTIVATION, activation)
+        self.native_signs = False
         self.register_forward_pre_hook(_call_the_layer)
         self.eval()
 
@@ -114,9 +119,20 @@ class PackedLayer(nn.Module):
         return filters_first(filters, self.swapped_groups).contiguous().to(dtype)
 
     def forward(self, input: Tensor) -> Tensor:
-        """The float layer's forward, by the same names, with the effective weight."""
+        """The float layer's forward, by the same names: our kernels where they take it, else the effective weight."""
+        wanted = self.activation is None or self.native_signs
+        return self.native(input) if wanted and runs_natively(input, self.scale) else self.dense(input)
+
+    def dense(self, input: Tensor) -> Tensor:
+        """The layer in torch's own operations, with the effective weight."""
         x = self.binarized(input)
         return self.compute(x, self.effective_weight(x.dtype))
+
+    def signed(self, x: Tensor) -> Tensor:
+        """What our kernels get: the input, or what they take the signs of."""
+        if self.activation is not None:
+            self.activation.check(x)
+        return self.argument(x)
 
     def argument(self, x: Tensor) -> Tensor:
         """What the exported node gets: what the sign activation of a 1W1A layer takes the signs of, or the input."""
@@ -128,6 +144,10 @@ class PackedLayer(nn.Module):
 
     def compute(self, x: Tensor, weight: Tensor) -> Tensor:
         """The layer's linear operation."""
+        raise NotImplementedError
+
+    def native(self, input: Tensor) -> Tensor:
+        """The layer on our kernels."""
         raise NotImplementedError
 
     def export(self, input: Tensor) -> Tensor:
@@ -148,9 +168,13 @@ class PackedLayer(nn.Module):
             )
 
     def tensors(self) -> list[Tensor | None]:
+        """Bits, mask, scale, offset and bias."""
+        return [self.bits, self.mask, self.scale, self.offset, self.bias]
+
+    def constants(self) -> list[Tensor | None]:
         """The node's constant inputs, in order; a missing bias is exported as zeros, where batch norm can fold."""
-        bias = torch.zeros_like(self.scale) if self.bias is None else self.bias
-        return [self.bits, self.mask, self.scale, self.offset, bias]
+        *tensors, bias = self.tensors()
+        return [*tensors, torch.zeros_like(self.scale) if bias is None else bias]
 
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""
@@ -165,12 +189,20 @@ class PackedLinear(PackedLayer):
         """x W^T + bias."""
         return F.linear(x, weight, self.bias)
 
+    def native(self, input: Tensor) -> Tensor:
+        """Rows of the input at once."""
+        self.check_input(input, self.spec.shape[1], -1)
+        x = self.signed(input)
+        geometry = Geometry(self.spec.shape[1], sign=self.activation is not None)
+        y = packed_conv(x.reshape(-1, x.shape[-1]), self.tensors(), geometry)
+        return y.reshape(*x.shape[:-1], self.spec.shape[0])
+
     def export(self, input: Tensor) -> Tensor:
         """One `equibit::...Linear` node."""
         self.check_input(input, self.spec.shape[1], -1)
         name = operator(self.spec.levels, "Linear", xnor=self.activation is not None)
         attributes = {"layer": self.spec.name, "shape": list(self.spec.shape)}
-        return emit(name, self.argument(input), self.tensors(), attributes, [*input.shape[:-1], self.spec.shape[0]])
+        return emit(name, self.argument(input), self.constants(), attributes, [*input.shape[:-1], self.spec.shape[0]])
 
 
 class PackedConv(PackedLayer):
@@ -201,14 +233,39 @@ class PackedConv(PackedLayer):
         convolve = _CONV[len(padding)]
         return convolve(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
-    def export(self, input: Tensor) -> Tensor:
-        """One `equibit::...Conv` node; a padding mode other than zeros is a standard Pad before it."""
-        self.check_input(input, self.groups * self.spec.shape[1], 1)
-        x = self.argument(input)
+    def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+        """The input after padding by a mode other than zeros, and the padding left to do: begins and ends."""
         pads = self.pads if self.activation is None or not self.activation.pads else self.activation.pads
         if self.padding_mode != "zeros":
             x, pads = F.pad(x, self.pads, mode=self.padding_mode), (0,) * len(self.pads)
-        ends, begins = pads[::-2], pads[-2::-2]
+        return x, pads[-2::-2], pads[::-2]
+
+    def native(self, input: Tensor) -> Tensor:
+        """The whole batch at once; an input without a batch axis is a batch of one."""
+        axes = len(self.spec.shape) - 2
+        if input.dim() == axes + 1:
+            return self.native(input.unsqueeze(0)).squeeze(0)
+        self.check_input(input, self.groups * self.spec.shape[1], 1)
+        x, begins, ends = self.padded(self.signed(input))
+        return packed_conv(x, self.tensors(), self.geometry(begins + ends))
+
+    def geometry(self, pads: tuple[int, ...]) -> Geometry:
+        """The layer for our kernels."""
+        return Geometry(
+            channels=self.spec.shape[1],
+            groups=self.groups,
+            kernel=self.spec.shape[2:],
+            stride=self.stride,
+            pads=pads,
+            dilation=self.dilation,
+            sign=self.activation is not None,
+            pad_value=0 if self.activation is None else int(self.activation.pad_value),
+        )
+
+    def export(self, input: Tensor) -> Tensor:
+        """One `equibit::...Conv` node; a padding mode other than zeros is a standard Pad before it."""
+        self.check_input(input, self.groups * self.spec.shape[1], 1)
+        x, begins, ends = self.padded(self.argument(input))
         filters, channels, *kernel = self.spec.shape
         axes = len(kernel)
         attributes: dict[str, Any] = {
@@ -225,7 +282,7 @@ class PackedConv(PackedLayer):
         geometry = zip(x.shape[2:], begins, ends, kernel, self.stride, self.dilation, strict=True)
         spatial = [(size + b + e - d * (k - 1) - 1) // s + 1 for size, b, e, k, s, d in geometry]
         name = operator(self.spec.levels, "Conv", xnor=self.activation is not None)
-        return emit(name, x, self.tensors(), attributes, [x.shape[0], filters, *spatial])
+        return emit(name, x, self.constants(), attributes, [x.shape[0], filters, *spatial])
 
 
 class PackedConvTranspose(PackedLayer):
@@ -239,8 +296,31 @@ class PackedConvTranspose(PackedLayer):
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """The float layer's forward; `output_size` chooses among the sizes that a strided layer can give."""
+        run = self.native if runs_natively(input, self.scale) else self.dense
+        return run(input, output_size)
+
+    def dense(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """The layer in torch's own operations, with the effective weight."""
         x = self.binarized(input)
         return self.compute(x, self.effective_weight(x.dtype), output_size)
+
+    def native(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """The whole batch at once; an input without a batch axis is a batch of one."""
+        axes = len(self.spec.shape) - 2
+        if input.dim() == axes + 1:
+            return self.native(input.unsqueeze(0), output_size).squeeze(0)
+        self.check_input(input, self.groups * self.spec.shape[1], 1)
+        geometry = Geometry(
+            channels=self.spec.shape[1],
+            groups=self.groups,
+            kernel=self.spec.shape[2:],
+            stride=self.stride,
+            pads=self.padding * 2,
+            dilation=self.dilation,
+            transposed=True,
+            sign=self.activation is not None,
+        )
+        return packed_conv(self.signed(input), self.tensors(), geometry, self.extra(input, output_size))
 
     def compute(self, x: Tensor, weight: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """The transposed convolution."""
@@ -288,7 +368,7 @@ class PackedConvTranspose(PackedLayer):
         }
         spatial = [least + more for least, more in zip(self.smallest(input), extra, strict=True)]
         name = operator(self.spec.levels, "ConvTranspose", xnor=self.activation is not None)
-        return emit(name, self.argument(input), self.tensors(), attributes, [input.shape[0], filters, *spatial])
+        return emit(name, self.argument(input), self.constants(), attributes, [input.shape[0], filters, *spatial])
 
 
 def _call_the_layer(_layer: nn.Module, _args: tuple[Any, ...]) -> None:

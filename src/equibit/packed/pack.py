@@ -12,13 +12,18 @@ from equibit.layers import BinaryLayer, binary_layers, layer_kind
 from equibit.packed.modules import KINDS, PackedLayer, Spec
 
 
-def pack(model: nn.Module) -> nn.Module:
+def pack(model: nn.Module, *, native_signs: bool = False) -> nn.Module:
     """A new model in eval mode whose binary layers hold 1 bit per weight, with the same outputs.
+
+    Where a layer with real inputs runs on our kernels (float32 on the CPU, without gradients) its sums are added in
+    another order, so that the last bits differ; everywhere else it gives the binarised layer's output bit for bit.
 
     Everything else is copied; the given model is not changed. Batch norm stays as it is (the ONNX export folds it).
 
     Args:
         model: A binarised model.
+        native_signs: Whether layers with binary inputs run on our kernels too, which are exact: where the model's
+            float sums are 0 but for rounding, the next layer's input may then have the other sign.
 
     Returns:
         The packed copy; its state goes to disk with `save_packed`.
@@ -32,7 +37,10 @@ def pack(model: nn.Module) -> nn.Module:
         raise StateError("the model has no binary layer to pack; call equibit.binarize_(model, method) first.")
     # Seeding deepcopy's memo puts the packed layers in the places of the binarised ones, wherever they are referenced.
     memo: dict[int, nn.Module] = {id(layer.module): _packed(layer) for layer in layers}
-    return copy.deepcopy(model, memo).eval()
+    packed = copy.deepcopy(model, memo).eval()
+    for _, layer in packed_layers(packed):
+        layer.native_signs = native_signs
+    return packed
 
 
 def packed_layers(model: nn.Module) -> Iterator[tuple[str, PackedLayer]]:

@@ -1,0 +1,40 @@
+// The operators of the domain `equibit`, as the exporter names them.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "equibit/convolution.h"
+#include "ort_api.h"
+
+namespace equibit::ort {
+
+enum class Base { linear, conv, conv_transpose };
+enum class Levels { two, offset, three };
+
+// [Xnor|Int8](Binary|Offset|Ternary)(Linear|Conv|ConvTranspose)[Add][Relu|PRelu|Clip]. The name says which
+// inputs and attributes a node has (src/equibit/packed/onnx_ops.py); the parts of the name are these fields.
+struct Operator : CustomOp {
+  Operator(InputKind input_kind, Levels weight_levels, Base layer, bool with_residual,
+           Activation activation_kind);
+
+  // Position of an input, and whether there is one of that name.
+  bool has(const char* input) const;
+  std::size_t position(const char* input) const;
+
+  std::string name;
+  std::vector<std::string> inputs;
+  InputKind input;
+  Levels levels;
+  Base base;
+  bool residual;
+  Activation activation;
+  const Kernels* kernels = nullptr;  // of the level in use
+  int threads = 1;                   // of the session
+};
+
+// All of them.
+std::vector<Operator> operators(const Kernels& kernels, int threads);
+
+}  // namespace equibit::ort

@@ -1,0 +1,63 @@
+// With AVX-512 (F, BW, DQ, VL): sixteen places a step, the last ones masked.
+
+#include <immintrin.h>
+
+#include "finish.h"
+#include "finish_levels.h"
+
+namespace equibit {
+
+namespace {
+
+struct Avx512 {
+  using Floats = __m512;
+  using Ints = __m512i;
+  using Tail = __mmask16;
+  static constexpr std::int64_t lanes = 16;
+
+  static Tail first(std::int64_t count) {
+    return static_cast<Tail>(count >= lanes ? 0xFFFFU : (1U << count) - 1);
+  }
+  static Floats load(const float* from, Tail tail) { return _mm512_maskz_loadu_ps(tail, from); }
+  static Ints load(const std::int32_t* from, Tail tail) { return _mm512_maskz_loadu_epi32(tail, from); }
+  static void store(float* to, Floats values, Tail tail) { _mm512_mask_storeu_ps(to, tail, values); }
+  static Floats all(float value) { return _mm512_set1_ps(value); }
+  static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+  static Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+  static Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static Floats div(Floats a, Floats b) { return _mm512_div_ps(a, b); }
+  static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+  static Floats below(Floats v, Floats bound, Floats other) {
+    return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, bound, _CMP_LT_OQ), other);
+  }
+  static Floats above(Floats v, Floats bound, Floats other) {
+    return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, bound, _CMP_GT_OQ), other);
+  }
+  static Floats not_below(Floats v, Floats bound, Floats yes, Floats no) {
+    return _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask(v, bound, _CMP_GE_OQ), yes);
+  }
+  static Floats float_of(Ints values) { return _mm512_cvtepi32_ps(values); }
+
+  // A table of up to sixteen numbers is a register.
+  static Ints lookup(const std::int32_t* table, std::int64_t size, Ints at, Tail tail) {
+    if (size <= lanes) return _mm512_permutexvar_epi32(at, load(table, first(size)));
+    return _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), tail, at, table, 4);
+  }
+
+  static Ints round(Floats v) { return _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask(v, v, _CMP_ORD_Q), v); }
+
+  static void store_quads(std::int8_t* to, const Ints* quads, std::int64_t count) {
+    const Ints byte = _mm512_set1_epi32(0xFF);
+    Ints packed = _mm512_and_si512(quads[0], byte);
+    packed = _mm512_or_si512(packed, _mm512_slli_epi32(_mm512_and_si512(quads[1], byte), 8));
+    packed = _mm512_or_si512(packed, _mm512_slli_epi32(_mm512_and_si512(quads[2], byte), 16));
+    packed = _mm512_or_si512(packed, _mm512_slli_epi32(quads[3], 24));
+    _mm512_mask_storeu_epi32(to, first(count), packed);
+  }
+};
+
+}  // namespace
+
+void fill_finish_avx512(TileKernels& tiles) { fill_finish<Avx512>(tiles); }
+
+}  // namespace equibit

@@ -1,0 +1,82 @@
+// With NEON: four places a step, the last ones by way of memory.
+
+#include <arm_neon.h>
+
+#include "finish.h"
+#include "finish_levels.h"
+
+namespace equibit {
+
+namespace {
+
+template <typename Value>
+void copy(const Value* from, std::int64_t count, Value* to) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = from[i];
+}
+
+struct Neon {
+  using Floats = float32x4_t;
+  using Ints = int32x4_t;
+  using Tail = std::int64_t;  // how many
+  static constexpr std::int64_t lanes = 4;
+
+  static Tail first(std::int64_t count) { return count < lanes ? count : lanes; }
+  static Floats load(const float* from, Tail tail) {
+    if (tail == lanes) return vld1q_f32(from);
+    float values[lanes] = {};
+    copy(from, tail, values);
+    return vld1q_f32(values);
+  }
+  static Ints load(const std::int32_t* from, Tail tail) {
+    if (tail == lanes) return vld1q_s32(from);
+    std::int32_t values[lanes] = {};
+    copy(from, tail, values);
+    return vld1q_s32(values);
+  }
+  static void store(float* to, Floats values, Tail tail) {
+    if (tail == lanes) return vst1q_f32(to, values);
+    float stored[lanes];
+    vst1q_f32(stored, values);
+    copy(stored, tail, to);
+  }
+  static Floats all(float value) { return vdupq_n_f32(value); }
+  static Floats add(Floats a, Floats b) { return vaddq_f32(a, b); }
+  static Ints add(Ints a, Ints b) { return vaddq_s32(a, b); }
+  static Floats mul(Floats a, Floats b) { return vmulq_f32(a, b); }
+  static Floats div(Floats a, Floats b) { return vdivq_f32(a, b); }
+  static Floats fma(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
+  static Floats below(Floats v, Floats bound, Floats other) {
+    return vbslq_f32(vcltq_f32(v, bound), other, v);
+  }
+  static Floats above(Floats v, Floats bound, Floats other) {
+    return vbslq_f32(vcgtq_f32(v, bound), other, v);
+  }
+  static Floats not_below(Floats v, Floats bound, Floats yes, Floats no) {
+    return vbslq_f32(vcgeq_f32(v, bound), yes, no);
+  }
+  static Floats float_of(Ints values) { return vcvtq_f32_s32(values); }
+
+  static Ints lookup(const std::int32_t* table, std::int64_t, Ints at, Tail tail) {
+    std::int32_t values[lanes];
+    vst1q_s32(values, at);
+    for (std::int64_t i = 0; i < tail; ++i) values[i] = table[values[i]];
+    return vld1q_s32(values);
+  }
+
+  static Ints round(Floats v) { return vcvtnq_s32_f32(v); }  // to even; 0 for a NaN
+
+  static void store_quads(std::int8_t* to, const Ints* quads, std::int64_t count) {
+    const Ints byte = vdupq_n_s32(0xFF);
+    Ints packed = vandq_s32(quads[0], byte);
+    packed = vorrq_s32(packed, vshlq_n_s32(vandq_s32(quads[1], byte), 8));
+    packed = vorrq_s32(packed, vshlq_n_s32(vandq_s32(quads[2], byte), 16));
+    packed = vorrq_s32(packed, vshlq_n_s32(quads[3], 24));
+    store(reinterpret_cast<float*>(to), vreinterpretq_f32_s32(packed), first(count));
+  }
+};
+
+}  // namespace
+
+void fill_finish_neon(TileKernels& tiles) { fill_finish<Neon>(tiles); }
+
+}  // namespace equibit

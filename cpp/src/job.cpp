@@ -1,0 +1,373 @@
+// One run of a layer: workers take planes of the input to make ready, then pieces of the output, until none
+// is left.
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include "equibit/tiles.h"
+#include "plan.h"
+#include "scratch.h"
+#include "shared_rows.h"
+
+namespace equibit {
+
+namespace {
+
+// A tile of a group, or with a family of single rows an input of a group.
+struct Place {
+  const Map* map;
+  std::int64_t image;  // the first of the map's
+  std::int64_t group;
+  std::int64_t tile;
+
+  bool operator==(const Place& other) const {
+    return image == other.image && group == other.group && tile == other.tile;
+  }
+};
+
+struct Job {
+  const Plan& plan;
+  const Cut& cut;
+  const Arrays& arrays;
+  const ScratchLayout layout;
+  const LaidOut& laid_out;
+  std::int64_t planes;  // to make ready
+  std::int64_t pieces;
+  std::atomic<std::int64_t> next_plane{0}, ready_planes{0}, next_piece{0};
+};
+
+class Worker {
+ public:
+  Worker(Job& job, std::size_t index)
+      : job_(job),
+        plan_(job.plan),
+        tiles_(job.plan.tiles()),
+        rows_(job.plan.rows()),
+        family_(job.cut.family) {
+    panel_ = job.arrays.scratch + job.layout.planes + static_cast<std::int64_t>(index) * job.layout.worker();
+    sums_ = panel_ + job.layout.panel;
+    totals_ = reinterpret_cast<float*>(sums_ + job.layout.sums);
+    tables_ = sums_ + job.layout.sums + job.layout.totals;
+  }
+
+  void work() {
+    make_planes();
+    for (;;) {
+      const std::int64_t piece = job_.next_piece.fetch_add(1, std::memory_order_relaxed);
+      if (piece >= job_.pieces) return;
+      compute(piece);
+    }
+  }
+
+ private:
+  template <typename Value>
+  Value* panel() const {
+    return reinterpret_cast<Value*>(panel_);
+  }
+  std::int32_t* counts() const { return reinterpret_cast<std::int32_t*>(sums_); }
+  float* floats() const { return reinterpret_cast<float*>(sums_); }
+  bool integer() const { return plan_.counts_integers(); }
+
+  void make_planes();
+  void make_plane(std::int64_t index);
+  Place place_of(std::int64_t index) const;
+  const std::uint8_t* planes_of(const Place& place) const;
+  void compute(std::int64_t piece);
+  void compute_band(std::int64_t piece);
+  void compute_groups(std::int64_t piece);
+  void compute_tile(const Place& place, std::int64_t first, std::int64_t count);
+  void compute_row(const Place& place, std::int64_t first, std::int64_t count);
+  void fill_panel(const Place& place);
+  void fill_row(const Place& place);
+  void find_totals(const Place& place);
+  void multiply(const std::uint8_t* weights, std::int64_t count, std::int64_t lanes);
+  void multiply_row(const std::uint8_t* weights, std::int64_t count);
+  void finish_tile(const Place& place, std::int64_t first, std::int64_t count);
+  void finish_lanes(const Epilogue& epilogue, Results results, Counts counts, std::int64_t lane);
+  std::int64_t tile_lanes(const Place& place) const {
+    return place.map->places.tiles()[static_cast<std::size_t>(place.tile)].lanes;
+  }
+
+  Job& job_;
+  const Plan& plan_;
+  const TileKernels& tiles_;
+  const BinaryRows& rows_;
+  const Family family_;
+  std::uint8_t* panel_;
+  std::uint8_t* sums_;
+  float* totals_;  // of the panel's lanes, where the layer has an offset
+  std::uint8_t* tables_;
+  Place held_{nullptr, -1, -1, -1};  // what the panel holds
+};
+
+// A worker that finds no plane left waits for those that others still make: they are at it.
+void Worker::make_planes() {
+  for (;;) {
+    const std::int64_t index = job_.next_plane.fetch_add(1, std::memory_order_relaxed);
+    if (index >= job_.planes) break;
+    make_plane(index);
+    job_.ready_planes.fetch_add(1, std::memory_order_release);
+  }
+  while (job_.ready_planes.load(std::memory_order_acquire) < job_.planes) std::this_thread::yield();
+}
+
+// Planes are made group by group of an image; of a linear layer's rows, all groups at once.
+void Worker::make_plane(std::int64_t index) {
+  const std::int64_t places = product(job_.cut.input), channels = rows_.channels();
+  const float* x = job_.arrays.x + index * channels * places;
+  if (family_ == Family::grouped) {
+    float* floats = reinterpret_cast<float*>(job_.arrays.scratch) + index * channels * places;
+    if (plan_.input() == InputKind::sign) return tiles_.sign_f32(x, channels * places, floats);
+    return tiles_.quantize_f32(x, channels * places, plan_.input_scale(), floats);
+  }
+  if (plan_.input() == InputKind::int8) {
+    auto* quads = reinterpret_cast<std::int8_t*>(job_.arrays.scratch);
+    const std::int64_t size = 4 * rows_.tap_rows(Family::vnni) * places;
+    return tiles_.quantize_planes(x, channels, places, plan_.input_scale(), quads + index * size);
+  }
+  auto* words = reinterpret_cast<Word*>(job_.arrays.scratch) + index * rows_.tap_rows(Family::xnor) * places;
+  if (places == 1) return plan_.kernels().pack_f32(x, 1, channels, words);
+  tiles_.pack_planes(x, channels, places, words);
+}
+
+void Worker::compute(std::int64_t piece) {
+  if (job_.cut.bands != 0) return compute_band(piece);
+  if (family_ == Family::grouped) return compute_groups(piece);
+  const std::int64_t first = piece % job_.cut.chunks * job_.cut.chunk;
+  const std::int64_t last = std::min(first + job_.cut.chunk, rows_.in_group());
+  const Place place = place_of(piece / job_.cut.chunks);
+  const bool single = is_single(family_);
+  if (!(place == held_)) {
+    single ? fill_row(place) : fill_panel(place);
+    if (plan_.epilogue().offset != nullptr) find_totals(place);
+    held_ = place;
+  }
+  for (std::int64_t row = first; row < last; row += job_.layout.block) {
+    const std::int64_t count = std::min(job_.layout.block, last - row);
+    single ? compute_row(place, row, count) : compute_tile(place, row, count);
+  }
+}
+
+void Worker::compute_groups(std::int64_t piece) {
+  const Place place = place_of(piece);
+  Tap* taps = reinterpret_cast<Tap*>(tables_);
+  for (std::int64_t tap = 0; tap < rows_.taps(); ++tap) {
+    const Tap reading = place.map->places.reading(static_cast<std::size_t>(place.tile), tap);
+    taps[tap] = {reading.gather, reading.offset};
+  }
+  const std::int64_t groups = std::min(job_.cut.groups, rows_.groups() - place.group);
+  const Grouped layer{groups,
+                      rows_.channels(),
+                      rows_.in_group(),
+                      product(job_.cut.input),
+                      job_.laid_out.group_stride() / static_cast<std::int64_t>(sizeof(float)),
+                      reinterpret_cast<const float*>(job_.laid_out.from(place.group, 0))};
+  tiles_.grouped_tile_f32(taps, rows_.taps(), layer, reinterpret_cast<const float*>(planes_of(place)),
+                          floats());
+  finish_tile(place, 0, groups * rows_.in_group());
+}
+
+// Bands have whole tiles, all about as many.
+void Worker::compute_band(std::int64_t piece) {
+  const Cut& cut = job_.cut;
+  const std::int64_t first = piece % cut.chunks * cut.chunk, band = piece / cut.chunks % cut.bands;
+  const std::int64_t index = piece / cut.chunks / cut.bands;
+  const std::int64_t size = product(output_size(plan_.geometry(), cut.input));
+  const std::int64_t tiles = (size + most_lanes - 1) / most_lanes;
+  const auto border = [&](std::int64_t i) { return std::min(tiles * i / cut.bands * most_lanes, size); };
+  const Band work{
+      index / rows_.groups(), index % rows_.groups(), first, std::min(cut.chunk, rows_.in_group() - first),
+      border(band),           border(band + 1)};
+  const std::uint8_t* planes = planes_of({nullptr, work.image, work.group, 0});
+  equibit::compute_band(plan_, cut, job_.arrays, work, planes, {panel_, sums_, tables_});
+}
+
+Place Worker::place_of(std::int64_t index) const {
+  const Cut& cut = job_.cut;
+  const std::int64_t groups = (rows_.groups() + cut.groups - 1) / cut.groups;
+  if (is_single(family_)) return {nullptr, index / groups, index % groups, 0};
+  const auto tiles = static_cast<std::int64_t>(cut.map->places.tiles().size());
+  const std::int64_t repeat = std::min(index / (tiles * groups), cut.repeats);
+  const Map* map = repeat < cut.repeats ? cut.map.get() : cut.rest.get();
+  const std::int64_t rest = index - repeat * tiles * groups;
+  const auto of_map = static_cast<std::int64_t>(map->places.tiles().size());
+  return {map, repeat * cut.map->places.images(), rest / of_map * cut.groups, rest % of_map};
+}
+
+const std::uint8_t* Worker::planes_of(const Place& place) const {
+  const std::int64_t unit = lane_bytes(family_), image = plan_.image_elements(job_.cut.input);
+  const auto* planes = plan_.input() == InputKind::real ? reinterpret_cast<const std::uint8_t*>(job_.arrays.x)
+                                                        : job_.arrays.scratch;
+  return planes + (place.image * image + place.group * (image / rows_.groups())) * unit;
+}
+
+void Worker::fill_panel(const Place& place) {
+  const std::int64_t lanes = tile_lanes(place), tap_rows = rows_.tap_rows(family_);
+  const std::int64_t stride = product(job_.cut.input), unit = lane_bytes(family_);
+  const std::uint8_t* planes = planes_of(place);
+  for (std::int64_t tap = 0; tap < rows_.taps(); ++tap) {
+    const Tap reading = place.map->places.reading(static_cast<std::size_t>(place.tile), tap);
+    const std::uint8_t* from = planes + reading.offset * unit;
+    std::uint8_t* to = panel_ + tap * tap_rows * lanes * unit;
+    if (family_ == Family::xnor) {
+      tiles_.gather_64(reading.gather, reinterpret_cast<const Word*>(from), plan_.outside(), stride, tap_rows,
+                       reinterpret_cast<Word*>(to));
+    } else {
+      tiles_.gather_32(reading.gather, reinterpret_cast<const std::uint32_t*>(from), stride, tap_rows,
+                       reinterpret_cast<std::uint32_t*>(to));
+    }
+  }
+  const std::int64_t rows = rows_.panel_rows(family_);
+  if (family_ == Family::xnor) return tiles_.fold_words(panel<Word>(), rows, lanes);
+  const std::int64_t extra = ScratchLayout::padded_rows(rows_, family_) - rows;
+  std::memset(panel_ + rows * lanes * unit, 0, static_cast<std::size_t>(extra * lanes * unit));
+}
+
+// The values of one row of a linear layer, with zeros after the last.
+void Worker::fill_row(const Place& place) {
+  const std::int64_t rows = rows_.panel_rows(family_), unit = lane_bytes(family_);
+  const std::int64_t extra = ScratchLayout::padded_rows(rows_, family_) - rows;
+  std::memcpy(panel_, planes_of(place), static_cast<std::size_t>(rows * unit));
+  std::memset(panel_ + rows * unit, 0, static_cast<std::size_t>(extra * unit));
+}
+
+// A filter of +1 gives the sum of the inputs.
+void Worker::find_totals(const Place& place) {
+  const std::int64_t lanes = place.map == nullptr ? 1 : tile_lanes(place);
+  if (place.map == nullptr) {
+    multiply_row(job_.laid_out.ones(), 1);
+  } else {
+    multiply(job_.laid_out.ones(), 1, lanes);
+  }
+  const Counts& terms = plan_.counts();
+  for (std::int64_t lane = 0; lane < lanes; ++lane) {
+    totals_[lane] =
+        integer() ? static_cast<float>(terms.terms + terms.factor * counts()[lane]) : floats()[lane];
+  }
+  if (place.map == nullptr || place.map->ones_corrections.empty()) return;
+  const Places& places = place.map->places;
+  const Places::Tile& tile = places.tiles()[static_cast<std::size_t>(place.tile)];
+  for (std::int64_t lane = 0; lane < tile.used; ++lane) {
+    const std::int64_t at = (tile.first + lane) % places.output_places();
+    totals_[lane] +=
+        static_cast<float>(place.map->ones_corrections[static_cast<std::size_t>(places.classes()[at])]);
+  }
+}
+
+void Worker::compute_tile(const Place& place, std::int64_t first, std::int64_t count) {
+  multiply(job_.laid_out.from(place.group, first), count, tile_lanes(place));
+  finish_tile(place, first, count);
+}
+
+void Worker::multiply(const std::uint8_t* weights, std::int64_t count, std::int64_t lanes) {
+  const std::int64_t bytes = rows_.row_bytes(family_);
+  switch (family_) {
+    case Family::xnor:
+      return tiles_.xnor_tile(panel<Word>(), rows_.panel_rows(family_), lanes,
+                              reinterpret_cast<const Word*>(weights), blocks_for(count), counts());
+    case Family::table:
+      return tiles_.table_tile_f32(panel<float>(), bytes, lanes, weights, count, tables_, floats());
+    case Family::dense:
+      return tiles_.dense_tile_f32(panel<float>(), rows_.n(), lanes, reinterpret_cast<const float*>(weights),
+                                   count, floats());
+    case Family::byte_table:
+      return tiles_.table_tile_i8(panel<std::int8_t>(), bytes, lanes, weights, count, tables_, counts());
+    default:
+      return tiles_.vnni_tile(panel<std::int8_t>(), bytes, lanes, weights, count, tables_, counts());
+  }
+}
+
+void Worker::multiply_row(const std::uint8_t* weights, std::int64_t count) {
+  const std::int64_t bytes = rows_.row_bytes(family_);
+  if (family_ == Family::xnor_row) {
+    tiles_.gemv_xnor(panel<Word>(), bytes / 8, reinterpret_cast<const Word*>(weights), count, counts());
+  } else if (family_ == Family::float_row) {
+    tiles_.gemv_f32(panel<float>(), bytes, weights, count, tables_, floats());
+  } else {
+    tiles_.gemv_i8(panel<std::int8_t>(), bytes, weights, count, tables_, counts());
+  }
+}
+
+void Worker::compute_row(const Place& place, std::int64_t first, std::int64_t count) {
+  multiply_row(job_.laid_out.from(place.group, first), count);
+  const std::int64_t filter = (place.group * rows_.in_group() + first) / rows_.per_filter();
+  const std::int64_t at = place.image * plan_.geometry().filters + filter;
+  const float* residual = job_.arrays.residual;
+  const Results results{
+      count / rows_.per_filter(), 1, 1, totals_, residual == nullptr ? nullptr : residual + at, 1,
+      job_.arrays.y + at,         1};
+  if (integer()) {
+    tiles_.finish_row_i32(plan_.epilogue_from(filter), results, plan_.counts(), counts());
+  } else {
+    tiles_.finish_row_f32(plan_.epilogue_from(filter), results, plan_.counts(), floats());
+  }
+}
+
+// Image by image of the tile.
+void Worker::finish_tile(const Place& place, std::int64_t first, std::int64_t count) {
+  const Places& places = place.map->places;
+  const Places::Tile& tile = places.tiles()[static_cast<std::size_t>(place.tile)];
+  const std::int64_t filter = (place.group * rows_.in_group() + first) / rows_.per_filter();
+  const std::int64_t size = places.output_places();
+  const Epilogue epilogue = plan_.epilogue_from(filter);
+  Counts terms = plan_.counts();
+  if (!tile.inside && !place.map->corrections.empty()) {
+    terms.correction_stride = places.class_count();
+    terms.correction = place.map->corrections.data() + filter * terms.correction_stride;
+  }
+  for (std::int64_t lane = 0; lane < tile.used;) {
+    const std::int64_t image = place.image + (tile.first + lane) / size, at = (tile.first + lane) % size;
+    const std::int64_t length = std::min(size - at, tile.used - lane);
+    const std::int64_t offset = (image * plan_.geometry().filters + filter) * size + at;
+    const float* residual = job_.arrays.residual;
+    terms.classes = places.classes() + at;
+    finish_lanes(epilogue,
+                 {count / rows_.per_filter(), length, tile.lanes, totals_ + lane,
+                  residual == nullptr ? nullptr : residual + offset, size, job_.arrays.y + offset, size},
+                 terms, lane);
+    lane += length;
+  }
+}
+
+void Worker::finish_lanes(const Epilogue& epilogue, Results results, Counts terms, std::int64_t lane) {
+  const bool row = results.y_stride == 1 && terms.correction == nullptr;
+  if (integer()) {
+    return (row ? tiles_.finish_row_i32 : tiles_.finish_i32)(epilogue, results, terms, counts() + lane);
+  }
+  (row ? tiles_.finish_row_f32 : tiles_.finish_f32)(epilogue, results, terms, floats() + lane);
+}
+
+std::int64_t count_pieces(const Plan& plan, const Cut& cut) {
+  if (cut.bands != 0) return cut.batch * plan.rows().groups() * cut.bands * cut.chunks;
+  std::int64_t places = cut.batch;
+  if (!is_single(cut.family)) {
+    places = cut.repeats == 0 ? 0 : cut.repeats * static_cast<std::int64_t>(cut.map->places.tiles().size());
+    if (cut.rest != nullptr) places += static_cast<std::int64_t>(cut.rest->places.tiles().size());
+  }
+  return places * ((plan.rows().groups() + cut.groups - 1) / cut.groups) * cut.chunks;
+}
+
+}  // namespace
+
+std::size_t scratch_of(const Plan& plan, const Cut& cut) {
+  const ScratchLayout layout(plan, cut);
+  return static_cast<std::size_t>(layout.planes + cut.workers * layout.worker());
+}
+
+void run_cut(const Plan& plan, const Cut& cut, const Arrays& arrays, ParallelFor& parallel) {
+  const std::int64_t planes = plan.input() == InputKind::real ? 0 : cut.batch * plan.rows().groups();
+  Job job{plan,
+          cut,
+          arrays,
+          ScratchLayout(plan, cut),
+          plan.laid_out(cut.family),
+          planes,
+          count_pieces(plan, cut)};
+  const auto task = [](void* data, std::size_t index) { Worker(*static_cast<Job*>(data), index).work(); };
+  if (cut.workers == 1) return task(&job, 0);
+  parallel.run(static_cast<std::size_t>(cut.workers), task, &job);
+}
+
+}  // namespace equibit

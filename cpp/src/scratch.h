@@ -1,0 +1,50 @@
+// The scratch memory of one run of a layer.
+#pragma once
+
+#include <algorithm>
+
+#include "equibit/tiles.h"
+#include "plan.h"
+#include "shared_rows.h"
+
+namespace equibit {
+
+constexpr std::int64_t line = 64;           // bytes of a cache line
+constexpr std::int64_t sums_in_cache = 64;  // rows of sums that stay in the first cache
+
+// Where everything lies in the scratch memory: planes of all images, then the workers' own parts.
+struct ScratchLayout {
+  std::int64_t planes, panel, sums, totals, tables;  // bytes
+  std::int64_t block;                                // rows that are computed, then finished, together
+
+  ScratchLayout(const Plan& plan, const Cut& cut) {
+    const BinaryRows& rows = plan.rows();
+    const std::int64_t unit = lane_bytes(cut.family);
+    const std::int64_t lanes = is_single(cut.family) ? 1 : most_lanes;
+    const std::int64_t panel_rows = padded_rows(rows, cut.family);
+    planes = plan.input() == InputKind::real
+                 ? 0
+                 : rounded_up(cut.batch * plan.image_elements(cut.input) * unit, line);
+    panel = rounded_up(panel_rows * lanes * unit, line);
+    block = cut.family == Family::xnor ? std::min(sums_in_cache, cut.chunk) : cut.chunk * cut.groups;
+    const std::int64_t places = cut.bands == 0 ? lanes : window_length(plan, cut.input);
+    sums = rounded_up(rounded_up(block, table_block) * places * 4, line);
+    totals = rounded_up(2 * filter_block * most_lanes * 4, line);
+    tables = rounded_up(table_bytes(rows, cut.family), line);
+  }
+
+  static std::int64_t table_bytes(const BinaryRows& rows, Family family) {
+    if (family == Family::grouped) return rows.taps() * static_cast<std::int64_t>(sizeof(Tap));
+    if (family == Family::xnor || family == Family::xnor_row || family == Family::dense) return 0;
+    return is_single(family) ? gemv_scratch(rows.row_bytes(family)) : table_scratch;
+  }
+
+  // Panel rows with those that fill up the last byte.
+  static std::int64_t padded_rows(const BinaryRows& rows, Family family) {
+    return 8 * rows.row_bytes(family) / channels_per_row(family);
+  }
+
+  std::int64_t worker() const { return panel + sums + totals + tables; }
+};
+
+}  // namespace equibit
