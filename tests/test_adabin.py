@@ -77,8 +77,8 @@ def test_offsets_survive_packing_the_checkpoint_and_export(activation, tmp_path)
         model[0].weight[2] = 0.3  # a constant filter: alpha 0, its mean is the offset
     eb.binarize_(model, "adabin", activation=activation, skip=eb.nothing)
     packed = eb.pack(model)
-    # Asked for gradients, packed layers compute in torch's own operations, as the model does. The kernels add in another
-    # order, and the filter that is its offset alone gives sums that are 0 but for rounding: of either sign.
+    # Asked for gradients, packed layers compute in torch's own operations, as the model does. The kernels add in other
+    # orders, and the filter that is its offset alone gives sums that are 0 but for rounding: of either sign.
     assert torch.equal(packed(x.clone().requires_grad_()), model(x))
     assert float(packed[0].scale[2]) == 0
     assert float(packed[0].offset[2]) == pytest.approx(0.3, rel=1e-7)

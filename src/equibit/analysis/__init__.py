@@ -1,5 +1,6 @@
 """Pure functions from weights to numbers, and the summary of a model."""
 
+from equibit.analysis.ablation import Sensitivity, sensitivity
 from equibit.analysis.bits import (
     binary_entropy,
     bit_entropy,
@@ -20,7 +21,6 @@ from equibit.analysis.latents import (
     quantization_error,
 )
 from equibit.analysis.layerwise import LayerBits, layer_bits
-from equibit.analysis.ablation import Sensitivity, sensitivity
 from equibit.analysis.summary import LayerSummary, Precision, Summary, summary
 
 __all__ = [
