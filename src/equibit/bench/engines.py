@@ -72,11 +72,12 @@ def _openvino_bf16(path: Path, threads: int) -> Run:
     return _openvino(path, threads, "bf16")
 
 
+STOCK = "onnxruntime"  # on the given file: whose outputs the others' are compared with
 FLOAT = "onnxruntime-float"  # what the others are measured by
 
 ENGINES: dict[str, Engine] = {
     "equibit": Engine("given", "equibit", _equibit),
-    "onnxruntime": Engine("given", "onnxruntime", _onnxruntime),
+    STOCK: Engine("given", "onnxruntime", _onnxruntime),
     FLOAT: Engine("float", "onnxruntime", _onnxruntime),
     "onnxruntime-int8": Engine("int8", "onnxruntime", _onnxruntime),
     "openvino": Engine("float", "openvino", _openvino),

@@ -19,7 +19,7 @@ import numpy as np
 
 from equibit import kernels, runtime
 from equibit.bench import twins
-from equibit.bench.engines import ENGINES, FLOAT, Array
+from equibit.bench.engines import ENGINES, FLOAT, STOCK, Array
 from equibit.errors import InputError, StateError
 
 # The float twin in the engine of the given file differs by rounding at most (measured: by nothing), while one wrong
@@ -115,15 +115,13 @@ def bench(
         if value < 1:
             raise InputError(f"{name} is {value}; give 1 or more.")
     source, kernel = Path(path), kernels.active()
-    session = runtime.InferenceSession(source, threads=threads)
-    inputs = twins.random_inputs(session, batch)
-    expected = session.run(None, {v.name: x for v, x in zip(session.get_inputs(), inputs, strict=True)})
-    del session
+    inputs = twins.random_inputs(runtime.InferenceSession(source, threads=threads), batch)
     with tempfile.TemporaryDirectory(prefix="equibit-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         np.savez(folder / "inputs.npz", *inputs)
         workers, absent = _start(source, folder, threads, stack)
         _take_turns(workers, rounds, _PAUSE if threads > 1 else 0.0, on_round)
+        expected = next(worker.found() for worker in workers if worker.name == STOCK)
         results = [worker.result(expected) for worker in workers]
     _require_same(results)
     return Report(
@@ -233,10 +231,13 @@ class _Worker:
         count = int(min(max(_TURN_MS / self.opened["run_ms"], 1), _LONGEST_TURN))
         self.times += self._ask(str(count))
 
+    def found(self) -> list[Array]:
+        """Its outputs."""
+        with np.load(self.outputs) as arrays:
+            return list(arrays.values())
+
     def result(self, expected: Sequence[Array]) -> EngineResult:
-        """The figures, once all turns are over; `expected` are the outputs of the given file."""
-        with np.load(self.outputs) as found:
-            error = _relative_error(list(found.values()), expected)
+        """The figures, once all turns are over; `expected` are the outputs of the given file in stock onnxruntime."""
         median, low, high = np.percentile(self.times, (50, 10, 90))
         return EngineResult(
             engine=self.name,
@@ -248,7 +249,7 @@ class _Worker:
             load_ms=self.opened["load_ms"],
             peak_rss_mb=self._ask("")["peak_rss_mb"],
             file_bytes=self.file.stat().st_size,
-            error=error,
+            error=_relative_error(self.found(), expected),
         )
 
     def _ask(self, request: str) -> Any:
