@@ -13,7 +13,7 @@ from torch import nn
 
 import equibit as eb
 from equibit.bench import measure, twins
-from equibit.bench.engines import ENGINES, FLOAT, Engine
+from equibit.bench.engines import ENGINES, FLOAT, STOCK, Engine
 from equibit.bench.measure import bench
 from equibit.bench.worker import peak_rss_mb
 from equibit.errors import FileError, FormatError, InputError, StateError
@@ -150,7 +150,7 @@ def test_wrong_arguments(file, tmp_path):
 def test_absent_engines_say_why(file, monkeypatch):
     fails = Engine("given", "numpy", lambda path, threads: 1 / 0)
     missing = Engine("given", "no_such_package", fails.open)
-    monkeypatch.setattr(measure, "ENGINES", {FLOAT: ENGINES[FLOAT], "missing": missing})
+    monkeypatch.setattr(measure, "ENGINES", {STOCK: ENGINES[STOCK], "missing": missing})
     (absent,) = bench(file, rounds=1).absent
     assert absent == {"engine": "missing", "reason": "no_such_package is not installed"}
     command = [sys.executable, "-m", "equibit.bench.worker", "openvino", "none.onnx", "x", "y", "1"]
