@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from equibit import kernels
 from equibit.errors import InputError
 from equibit.kernels import _core
-from equibit.kernels.torch_ops import select, select_plain
+from equibit.kernels.torch_ops import quantiles, select, select_plain, values_at_plain
 
 LENGTHS = (1, 2, 7, 31, 33, 64, 127, 129, 145, 576, 1153)
 DTYPES = (torch.float32, torch.float64)
@@ -335,3 +335,59 @@ def test_the_operator_on_cuda_equals_the_cpu_and_never_waits():
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert torch.equal(out.cpu(), by_sorting(values, n // 2, 3))
+
+
+def check_values_at():
+    """The values at some ranks of every kind of row through the active kernel; the number of cases."""
+    cases = 0
+    generator = torch.Generator().manual_seed(0)
+    for n in (*LENGTHS, 4096, 4097, 30_011):  # the last two are sampled
+        ranks = sorted({0, n // 7, n // 2, n - 2, n - 1} - {-1})
+        for dtype in DTYPES:
+            normal = torch.randn(1, n, generator=generator, dtype=dtype)
+            for make, magnitude in itertools.product(KINDS.values(), (False, True)):
+                values = make(normal)[0]
+                found = torch.ops.equibit.values_at(values, ranks, magnitude)
+                ordered = np.sort(np.abs(values.numpy()) if magnitude else values.numpy())
+                np.testing.assert_array_equal(found.numpy(), ordered[ranks])
+                assert torch.equal(values_at_plain(values, ranks, magnitude), found)
+                cases += 1
+    return cases
+
+
+@pytest.mark.parametrize("level", kernels.available())
+def test_values_at_ranks_at_every_level(level):
+    code = "import test_select; from equibit import kernels; print(kernels.active(), test_select.check_values_at())"
+    done = run_python(code, EQUIBIT_KERNEL=level)
+    cases = (len(LENGTHS) + 3) * len(DTYPES) * len(KINDS) * 2
+    assert done.stdout.split() == [level, str(cases)], done.stderr
+
+
+@pytest.mark.parametrize("shape", [(1,), (7, 5), (3, 4, 5, 6)])
+def test_quantiles_of_all_values(shape):
+    values, shares = torch.randn(shape, dtype=torch.float64), (0.0, 0.13, 0.5, 0.999, 1.0)
+    places = torch.tensor(shares, dtype=torch.float64)
+    # torch interpolates by the same formula; 1e-12 allows for its rounding of the place
+    torch.testing.assert_close(quantiles(values, shares), values.quantile(places), rtol=1e-12, atol=1e-12)
+    turned = values.movedim(0, -1)
+    torch.testing.assert_close(quantiles(turned, shares, magnitude=True), values.abs().quantile(places))
+
+
+@pytest.mark.parametrize(
+    ("values", "shares"),
+    [
+        (torch.zeros(0), (0.5,)),
+        (torch.zeros(3, dtype=torch.int32), (0.5,)),
+        (torch.zeros(3), (1.5,)),
+        (torch.zeros(3), (float("nan"),)),
+    ],
+)
+def test_bad_quantiles(values, shares):
+    with pytest.raises(InputError):
+        quantiles(values, shares)
+
+
+def test_bad_ranks():
+    for ranks, out in (([3], torch.zeros(1)), ([-1], torch.zeros(1)), ([0], torch.zeros(2))):
+        with pytest.raises(InputError):
+            _core.values_at(torch.zeros(3), out, ranks, False)

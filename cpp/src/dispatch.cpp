@@ -21,6 +21,8 @@ void fill_avx2(Kernels& kernels) {
   fill_portable(kernels);
   kernels.select_f32 = select_f32_avx2;
   kernels.select_f64 = select_f64_avx2;
+  kernels.value_at_f32 = value_at_f32_avx2;
+  kernels.value_at_f64 = value_at_f64_avx2;
   fill_finish_avx2(kernels.tiles);
   fill_gather_avx2(kernels.tiles);
   fill_table_avx2(kernels.tiles);
@@ -32,6 +34,8 @@ void fill_avx512(Kernels& kernels) {
   fill_avx2(kernels);
   kernels.select_f32 = select_f32_avx512;
   kernels.select_f64 = select_f64_avx512;
+  kernels.value_at_f32 = value_at_f32_avx512;
+  kernels.value_at_f64 = value_at_f64_avx512;
   fill_finish_avx512(kernels.tiles);
   fill_gather_avx512(kernels.tiles);
   fill_table_avx512(kernels.tiles);

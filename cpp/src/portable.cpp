@@ -152,6 +152,8 @@ void fill_portable(Kernels& kernels) {
       xnor_conv2d_portable,
       select_f32_portable,
       select_f64_portable,
+      value_at_f32_portable,
+      value_at_f64_portable,
       portable_tiles(),
   };
 }

@@ -78,6 +78,16 @@ class RowSelector {
     }
   }
 
+  // The value, or magnitude, at `rank` of a row that none came before: a sample of it says where to look.
+  Value at(const Value* values, std::int64_t rank) {
+    const std::int64_t n = selection_.n;
+    if (n <= sample_size) return value_of(narrow(values, n, rank, 0).key);
+    const std::int64_t nearest = rank * sample_size / n;
+    const auto margin = static_cast<std::int64_t>(3 * rank_deviation(nearest, sample_size));
+    const Value first = sampled(values, nearest - margin), last = sampled(values, nearest + margin + 1);
+    return value_of(bracket(values, rank, first / 2 + last / 2, last / 2 - first / 2).key);
+  }
+
  private:
   using Key = typename KeyOfValue<Value>::Key;
   using UnsignedKey = typename KeyOfValue<Value>::Unsigned;
@@ -86,6 +96,7 @@ class RowSelector {
   static constexpr Key lowest_key = -highest_key - 1;  // below the key of every value
   static constexpr std::int64_t few = 16;              // candidates that are compared all with all
   static constexpr std::int64_t short_row = 128;       // all of it are candidates
+  static constexpr std::int64_t sample_size = 4096;    // evenly spread over a long row
   static constexpr int tries = 4;           // brackets before all that can hold the threshold are candidates
   static constexpr int interpolations = 6;  // rounds before the range of keys is halved instead
   static constexpr Value errors = Value(2.5);  // half a bracket, in mean errors of the guess
@@ -173,6 +184,13 @@ class RowSelector {
     const bool finite = guess.middle - guess.middle == 0 && guess.error - guess.error == 0;
     if (!finite) guess = {};
     return cut;
+  }
+
+  // The value at `rank`, or at the end nearest to it, of the sample.
+  Value sampled(const Value* values, std::int64_t rank) {
+    const std::int64_t stride = selection_.n / sample_size, last = sample_size - 1;
+    for (std::int64_t i = 0; i < sample_size; ++i) scratch_[1][i] = values[i * stride];
+    return value_of(narrow(scratch_[1], sample_size, rank < 0 ? 0 : rank > last ? last : rank, 0).key);
   }
 
   // The cut at `rank` of a whole row, which is probably in middle - half .. middle + half.
@@ -297,6 +315,13 @@ void select_rows(const Selection& selection, const Value* values, const Value* l
   } else {
     run(RowSelector<Isa, Value, false>(selection, levels, scratch));
   }
+}
+
+template <typename Isa, typename Value>
+Value value_at(const Value* values, std::int64_t n, std::int64_t rank, bool magnitude, Value* scratch) {
+  const Selection row{1, n, 1, 0, 0, magnitude};
+  return magnitude ? RowSelector<Isa, Value, true>(row, nullptr, scratch).at(values, rank)
+                   : RowSelector<Isa, Value, false>(row, nullptr, scratch).at(values, rank);
 }
 
 }  // namespace equibit

@@ -76,4 +76,14 @@ void select_f64_avx2(const Selection& selection, const double* values, const dou
   select_rows<Avx2>(selection, values, levels, scratch, out);
 }
 
+float value_at_f32_avx2(const float* values, std::int64_t n, std::int64_t rank, bool magnitude,
+                        float* scratch) {
+  return value_at<Avx2>(values, n, rank, magnitude, scratch);
+}
+
+double value_at_f64_avx2(const double* values, std::int64_t n, std::int64_t rank, bool magnitude,
+                         double* scratch) {
+  return value_at<Avx2>(values, n, rank, magnitude, scratch);
+}
+
 }  // namespace equibit

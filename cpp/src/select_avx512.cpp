@@ -76,4 +76,14 @@ void select_f64_avx512(const Selection& selection, const double* values, const d
   select_rows<Avx512>(selection, values, levels, scratch, out);
 }
 
+float value_at_f32_avx512(const float* values, std::int64_t n, std::int64_t rank, bool magnitude,
+                          float* scratch) {
+  return value_at<Avx512>(values, n, rank, magnitude, scratch);
+}
+
+double value_at_f64_avx512(const double* values, std::int64_t n, std::int64_t rank, bool magnitude,
+                           double* scratch) {
+  return value_at<Avx512>(values, n, rank, magnitude, scratch);
+}
+
 }  // namespace equibit

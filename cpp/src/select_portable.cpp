@@ -28,4 +28,14 @@ void select_f64_portable(const Selection& selection, const double* values, const
   select_rows<Portable>(selection, values, levels, scratch, out);
 }
 
+float value_at_f32_portable(const float* values, std::int64_t n, std::int64_t rank, bool magnitude,
+                            float* scratch) {
+  return value_at<Portable>(values, n, rank, magnitude, scratch);
+}
+
+double value_at_f64_portable(const double* values, std::int64_t n, std::int64_t rank, bool magnitude,
+                             double* scratch) {
+  return value_at<Portable>(values, n, rank, magnitude, scratch);
+}
+
 }  // namespace equibit

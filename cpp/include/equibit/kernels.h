@@ -77,6 +77,11 @@ struct Kernels {
                      float* out);
   void (*select_f64)(const Selection& selection, const double* values, const double* levels, double* scratch,
                      double* out);
+  // the value at `rank`, from 0, of n in ascending order (or of their magnitudes); scratch as of a selection
+  float (*value_at_f32)(const float* values, std::int64_t n, std::int64_t rank, bool magnitude,
+                        float* scratch);
+  double (*value_at_f64)(const double* values, std::int64_t n, std::int64_t rank, bool magnitude,
+                         double* scratch);
   TileKernels tiles;
 };
 

@@ -2,8 +2,8 @@
 
 Conv-2 on CIFAR-10 with batch norm, trainings that differ in their seed only (weights, order and augmentation). For
 each quantity two tests of the two samples: Mann-Whitney's, whether one tends to be larger, and Brown and Forsythe's
-(Levene's with medians), whether one is spread wider. Full budget: 100 epochs, 100 trainings of each method. --quick: 8
-epochs of 5,000 training images, 10 of each; --repeat N for more.
+(Levene's with medians), whether one is spread wider. Full budget: 100 epochs, 100 trainings of each method. --quick: 2
+epochs of 10,000 training images, 10 of each; --repeat N for more.
 
 Source: Y. Li, S.-L. Pintea, J. C. van Gemert, "Equal Bits", arXiv:2112.03406.
 """
@@ -19,7 +19,7 @@ from scipy import stats
 
 from equibit.figures.curves import LOOKS, run_rows
 from equibit.figures.kind import Drawing, Kind
-from equibit.figures.plan import BI_HALF, CONV2, QUICK, SIGN, Found, Panel, Setting
+from equibit.figures.plan import BI_HALF, CONV2, QUICK_LAST, SIGN, Found, Panel, Setting
 from equibit.figures.runs import RunRecord
 from equibit.figures.style import BLACK, WIDTH
 
@@ -41,7 +41,7 @@ def panels(quick: bool) -> tuple[Panel, ...]:
                 Setting("sign", "cifar10-conv2-sign.common-1w32a-short", SIGN),
                 Setting("bi-half", "cifar10-conv2-bi_half.common-1w32a-short", BI_HALF),
             ),
-            QUICK if quick else {"train.epochs": 100},
+            QUICK_LAST if quick else {"train.epochs": 100},
             seeds=FEW if quick else FULL,
         ),
     )

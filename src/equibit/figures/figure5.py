@@ -2,7 +2,7 @@
 
 Conv-2 on CIFAR-10 and on CIFAR-100, with batch norm: without it a share away from one half shifts what every layer
 sees, and the network shows how it bears that rather than what the bits hold. Full budget: 100 epochs, 5 seeds. --quick:
-8 epochs of 5,000 training images, 3 seeds, 54 trainings.
+2 epochs of 10,000 training images, 3 seeds, 54 trainings.
 
 Source: Y. Li, S.-L. Pintea, J. C. van Gemert, "Equal Bits", arXiv:2112.03406.
 """
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from equibit.figures.curves import LOOKS, final_percent, points, run_rows
 from equibit.figures.kind import Drawing, Kind
-from equibit.figures.plan import BI_HALF, CONV2, QUICK, Found, Panel, Setting
+from equibit.figures.plan import BI_HALF, CONV2, QUICK_LAST, Found, Panel, Setting
 from equibit.figures.style import GREY, WIDTH
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -30,7 +30,7 @@ def panels(quick: bool) -> tuple[Panel, ...]:
             f"Conv-2, CIFAR-{data.removeprefix('cifar')}",
             {**CONV2, "data.name": data},
             tuple(Setting("bi-half", recipe, BI_HALF, {"method.ratio": ratio}, ratio) for ratio in RATIOS),
-            {**(QUICK if quick else {"train.epochs": 100}), "model.block": "hardtanh"},
+            {**(QUICK_LAST if quick else {"train.epochs": 100}), "model.block": "hardtanh"},
             seeds=3 if quick else 5,
         )
         for data, recipe in RECIPES.items()

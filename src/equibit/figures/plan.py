@@ -30,6 +30,9 @@ RESNET18: Mapping[str, Any] = {"model.name": "resnet18"}
 # test set.
 QUICK_EPOCHS = 8
 QUICK: Mapping[str, Any] = {"data.train_images": 5000, "train.epochs": QUICK_EPOCHS, "train.amp": True}
+# Where only the last epoch is drawn, of many trainings: 2 epochs of 78 steps, and 2 passes over the test set; a third
+# of the time.
+QUICK_LAST: Mapping[str, Any] = {"data.train_images": 10_000, "train.epochs": 2, "train.amp": True}
 # Of experiments on L2 at full length. A short training takes Adam as its recipe says, which adds L2 to the gradient
 # before it normalises: SGD needs some 1 / (lr L2) = 20,000 steps before L2 has any effect on the latents.
 SGD: Mapping[str, Any] = {"optimizer.name": "sgd", "optimizer.lr": 0.1}

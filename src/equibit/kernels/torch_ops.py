@@ -1,5 +1,7 @@
 """Binary weights as torch operators: `equibit::select` by rank, `equibit::signed` by sign; straight-through gradients.
 
+And `equibit::values_at`, the values at given ranks, for quantiles of whole layers.
+
 The CPU runs the C++ kernel. CUDA runs the Triton kernel of `triton_select` where Triton is installed (the CUDA builds
 of torch bring it) and takes the rows; the rest, and every other device, runs plain torch. A selection is exact, so all
 three give the same values. `signed` is plain torch everywhere, in two passes over memory.
@@ -8,6 +10,7 @@ three give the same values. `signed` is plain torch everywhere, in two passes ov
 import functools
 import importlib
 import importlib.util
+import math
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -25,7 +28,7 @@ torch.library.define(
     "equibit::select", "(Tensor values, SymInt low, SymInt middle, float[] levels, bool magnitude) -> Tensor"
 )
 
-
+torch.library.define("equibit::values_at", "(Tensor values, SymInt[] ranks, bool magnitude) -> Tensor")
 torch.library.define("equibit::signed", "(Tensor values, float level) -> Tensor")
 
 
@@ -66,6 +69,34 @@ def select(
     if low < 0 or middle < 0 or low + middle > n:
         raise InputError(f"cannot select {low} and {middle} of {n} values. Allowed: counts from 0, {n} in all.")
     return torch.ops.equibit.select.default(values, low, middle, levels, magnitude)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def quantiles(values: Tensor, shares: Sequence[float], *, magnitude: bool = False) -> Tensor:
+    """The quantiles of all values, (len(shares),), linear between the two nearest ranks; in linear time.
+
+    `torch.quantile` sorts, and takes at most 16 million values. No gradient.
+
+    Args:
+        values: float32 or float64, of any shape and size but empty.
+        shares: Each from 0, the lowest value, to 1, the highest.
+        magnitude: Whether of |value|.
+
+    Raises:
+        InputError: Another type, no values, or a share out of range.
+    """
+    if values.dtype not in DTYPES or not values.numel():
+        raise InputError(
+            f"cannot take quantiles of {values.numel()} {values.dtype} values. "
+            "Allowed: at least one, of float32 or float64."
+        )
+    if not all(0 <= share <= 1 for share in shares):
+        raise InputError(f"shares are {tuple(shares)!r}; each must lie in [0, 1].")
+    last = values.numel() - 1
+    places = [share * last for share in shares]
+    ranks = [rank for place in places for rank in (math.floor(place), min(math.floor(place) + 1, last))]
+    found: Tensor = torch.ops.equibit.values_at.default(values, ranks, magnitude)
+    return torch.lerp(found[::2], found[1::2], found.new_tensor([place % 1 for place in places]))
 
 
 def signed(values: Tensor, level: float) -> Tensor:
@@ -120,6 +151,23 @@ def _select_cpu(values: Tensor, low: int, middle: int, levels: Sequence[float], 
         # By DLPack: `numpy()` would pin the storage for good, and FSDP2 resizes it.
         _core.select(rows, stored_out, low, middle, levels, magnitude, taps, threads)
     return out
+
+
+def _values_at_cpu(values: Tensor, ranks: Sequence[int], magnitude: bool) -> Tensor:
+    out = values.new_empty(len(ranks))
+    dense = _dense(values.detach())
+    _core.values_at(dense.as_strided((dense.numel(),), (1,)), out, ranks, magnitude)
+    return out
+
+
+def values_at_plain(values: Tensor, ranks: Sequence[int], magnitude: bool) -> Tensor:
+    """The values at `ranks` in plain torch."""
+    flat = values.flatten()
+    return (flat.abs() if magnitude else flat).sort().values[list(ranks)]
+
+
+def _values_at_fake(values: Tensor, ranks: Sequence[int], magnitude: bool) -> Tensor:
+    return values.new_empty(len(ranks))
 
 
 def _select_cuda(values: Tensor, low: int, middle: int, levels: Sequence[float], magnitude: bool) -> Tensor:
@@ -196,6 +244,9 @@ torch.library.impl("equibit::select", "CPU", _select_cpu)
 torch.library.impl("equibit::select", "CUDA", _select_cuda)
 torch.library.register_fake("equibit::select", _select_fake)
 torch.library.register_autograd("equibit::select", _straight_through, setup_context=_keep_slope)
+torch.library.impl("equibit::values_at", "CompositeExplicitAutograd", values_at_plain)
+torch.library.impl("equibit::values_at", "CPU", _values_at_cpu)
+torch.library.register_fake("equibit::values_at", _values_at_fake)
 torch.library.impl("equibit::signed", "CompositeExplicitAutograd", _signed)
 torch.library.register_fake("equibit::signed", _signed_fake)
 torch.library.register_autograd("equibit::signed", _signed_gradient, setup_context=_keep_level)

@@ -10,15 +10,13 @@ give fewer); the projection is kept out of the forward pass, and the code is tha
 `mode="optimal"` is the paper's objective, which the authors' code replaces by the half.
 """
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from equibit.activations import sign
 from equibit.errors import InputError, StateError, unknown
-from equibit.kernels.torch_ops import select, widen
+from equibit.kernels.torch_ops import quantiles, select, widen
 from equibit.methods.counting import share
 from equibit.methods.protocol import Method, effective, per_filter
 from equibit.standardize import centre
@@ -81,9 +79,9 @@ class SiMaN(Method):
         """Centres each filter and clips the magnitudes at two quantiles of the layer, in place."""
         deviation, _ = centre(widen(latent))
         magnitude = deviation.abs()
-        row = magnitude.reshape(1, -1)
-        low, high = _quantile(row, self.clipped), _quantile(row, 1 - self.clipped)
-        latent.copy_(magnitude.clamp_(low, high).mul_(sign(deviation)))
+        low, high = quantiles(magnitude, (self.clipped, 1 - self.clipped))
+        deviation.add_(0.0)  # which makes 0.0 of -0.0
+        latent.copy_(torch.copysign(magnitude.clamp_(low, high), deviation, out=deviation))
 
     @torch.no_grad()
     def assign(self, latent: Tensor) -> Tensor:
@@ -125,17 +123,6 @@ def _closest_in_angle(magnitude: Tensor) -> Tensor:
     best = (sums / counts.double().sqrt()).argmax(dim=1, keepdim=True) + 1  # the first of equal maxima
     ranked = torch.where(counts > n - best, 1.0, -1.0).to(magnitude.dtype)
     return torch.empty_like(ordered).scatter_(1, order, ranked).view(magnitude.shape)
-
-
-def _quantile(row: Tensor, share: float) -> Tensor:
-    """The `share`-quantile of (1, N) values, linear between the two nearest ranks; of any size, and without sorting."""
-    n = row.shape[1]
-    position = share * (n - 1)
-    rank = math.floor(position)
-    others = select(row, rank, min(2, n - rank), levels=(math.inf, 0.0, math.inf))  # 0 at the two nearest ranks
-    lower = others.add_(row).amin()  # in place: at this size a new tensor costs more than a pass
-    upper = others.sub_(row).neg_().add_(row).amax()
-    return torch.lerp(lower, upper, position - rank)
 
 
 def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor]:
