@@ -7,6 +7,9 @@ work. A message names what was given, what is allowed, and what to do next.
 import difflib
 from collections.abc import Iterable
 
+_LISTED = 40  # names that a message lists at most; of a longer table it says the nearest
+_NEAREST = 5
+
 
 class EquibitError(Exception):
     """Base of every error raised on purpose by Equibit."""
@@ -44,8 +47,12 @@ def between(name: str, value: object, low: float, high: float) -> float:
 
 
 def unknown(kind: str, given: object, allowed: Iterable[str]) -> InputError:
-    """The error for a name that is not in a table: names the nearest known one and lists them all."""
+    """The error for a name that is not in a table: names the nearest known one, and all of them or the nearest few."""
     known = sorted(allowed)
     near = difflib.get_close_matches(str(given), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return InputError(f"unknown {kind} {given!r}.{hint} Known: {', '.join(known) or 'none'}.")
+    listed, label = known, "Known"
+    if len(known) > _LISTED:
+        listed = difflib.get_close_matches(str(given), known, n=_NEAREST, cutoff=0)
+        label = f"Nearest of {len(known)}"
+    return InputError(f"unknown {kind} {given!r}.{hint} {label}: {', '.join(listed) or 'none'}.")
