@@ -11,7 +11,8 @@ from equibit.cli import main
 from equibit.errors import FileError, FormatError
 from equibit.figures import runs
 from equibit.results import benchmarks, pictures, published
-from equibit.results.groups import group, spread
+from equibit.results.groups import group
+from equibit.spread import Spread
 
 ROOT = Path(__file__).parents[1]
 RECIPE = "digits-digits_net-sign-1w32a"
@@ -81,9 +82,9 @@ def test_comparisons_differ_in_the_method_only():
 
 
 def test_spread():
-    found = spread([0.25, 0.75, 0.5])
-    assert (found.n, found.mean, found.sd, found.lowest, found.highest) == (3, 0.5, 0.25, 0.25, 0.75)
-    assert spread([0.5]).sd is None
+    found = Spread.of([0.25, 0.75, 0.5])
+    assert (found.n, found.mean, found.std, found.min, found.max) == (3, 0.5, 0.25, 0.25, 0.75)
+    assert Spread.of([0.5]).std is None
 
 
 def test_runs_are_grouped_by_recipe_length_and_changes(tmp_path):

@@ -12,7 +12,8 @@ from equibit import cli, recipes, run_list, sweep
 from equibit.cli import main
 from equibit.errors import FileError, InputError
 from equibit.recipes.grid import Axis, axis, grid
-from equibit.sweep import Spread, Sweep
+from equibit.spread import Spread
+from equibit.sweep import Sweep
 
 RECIPE = "digits-digits_net-bi_half-1w32a"
 SMALL = {"train.epochs": 1, "data.train_images": 64, "data.batch_size": 32, "train.tensorboard": False}
@@ -183,10 +184,9 @@ def test_a_sweep(tmp_path, monkeypatch):
     first, failed, third = sweep.cells(jobs, outcomes)
     assert first.values == {**SMALL, "train.epochs": 2, "method.ratio": 0.3}
     assert (first.runs, first.finished, failed.finished) == (2, 2, 0)
-    assert first.final == Spread(pytest.approx(0.55), pytest.approx(0.1 / 2**0.5), 0.5, 0.6)
-    assert third.best == Spread(0.9, 0.0, 0.9, 0.9)
+    assert first.final == Spread(2, pytest.approx(0.55), pytest.approx(0.1 / 2**0.5), 0.5, 0.6)
+    assert third.best == Spread(2, 0.9, 0.0, 0.9, 0.9)
     assert (failed.final, failed.best) == (None, None)
-    assert Spread.of([0.5]) == Spread(0.5, None, 0.5, 0.5)
 
 
 def arguments(out, *more):

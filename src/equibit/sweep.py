@@ -7,7 +7,6 @@
 import functools
 import json
 import re
-import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from equibit.errors import EquibitError, InputError
 from equibit.recipes import Recipe
 from equibit.recipes.grid import SEED
 from equibit.run_list import Job, Outcome, Window, epochs_done, note_error, outcome
+from equibit.spread import Spread
 from equibit.training.folder import RunFolder
 from equibit.training.loop import complete, load_data
 from equibit.training.stack import kind, require_stackable
@@ -253,22 +253,6 @@ class Batches:
     def _change(self, job: Job, state: str) -> None:
         self._states[job.out] = state
         self._on_change(job, state)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Accuracies of repetitions: mean, standard deviation (n - 1; None of one), lowest and highest."""
-
-    mean: float
-    std: float | None
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Of at least one value."""
-        std = statistics.stdev(values) if len(values) > 1 else None
-        return cls(statistics.fmean(values), std, min(values), max(values))
 
 
 @dataclass(frozen=True)

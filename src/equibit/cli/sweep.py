@@ -18,7 +18,8 @@ from equibit.cli.verb import Verb, add_json
 from equibit.errors import InputError
 from equibit.recipes.grid import SEED, axis, grid
 from equibit.run_list import Job, Outcome
-from equibit.sweep import Cell, Follow, Spread, Start, Sweep
+from equibit.spread import Spread
+from equibit.sweep import Cell, Follow, Start, Sweep
 from equibit.tables import render
 
 
@@ -137,7 +138,7 @@ def _text(cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> str:
 def _spread(spread: Spread | None) -> tuple[str, str]:
     if spread is None:
         return "-", "-"
-    return output.percent(spread.mean), f"{100 * spread.low:.2f} - {output.percent(spread.high)}"
+    return output.percent(spread.mean), f"{100 * spread.min:.2f} - {output.percent(spread.max)}"
 
 
 def _data(planned: Sequence[Job], cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> dict[str, Any]:

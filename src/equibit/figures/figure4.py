@@ -8,9 +8,8 @@ epochs of 10,000 training images, 10 of each; --repeat N for more.
 Source: Y. Li, S.-L. Pintea, J. C. van Gemert, "Equal Bits", arXiv:2112.03406.
 """
 
-import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +21,7 @@ from equibit.figures.kind import Drawing, Kind
 from equibit.figures.plan import BI_HALF, CONV2, QUICK_LAST, SIGN, Found, Panel, Setting
 from equibit.figures.runs import RunRecord
 from equibit.figures.style import BLACK, WIDTH
+from equibit.spread import Spread
 
 FULL, FEW = 100, 10
 QUANTITIES: dict[str, tuple[str, Callable[[RunRecord], float]]] = {
@@ -56,7 +56,7 @@ def _compose(found: Sequence[Found]) -> Drawing:
         _strips(axis, samples)
         tests = compare(*samples.values()) if len(samples) > 1 else None
         axis.set(xlabel=label, title=_verdict(tests))
-        facts[key] = {"samples": {name: _moments(values) for name, values in samples.items()}, "tests": tests}
+        facts[key] = {"samples": {name: asdict(Spread.of(values)) for name, values in samples.items()}, "tests": tests}
     rows = run_rows(found, {key: quantity for key, (_, quantity) in QUANTITIES.items() if key != "test_accuracy"})
     return Drawing(figure, rows, {"distributions": facts})
 
@@ -77,11 +77,6 @@ def _verdict(tests: dict[str, float] | None) -> str:
     return f"same location: p = {location:.2g}\nsame spread: p = {spread:.2g}"
 
 
-def _moments(values: Sequence[float]) -> dict[str, Any]:
-    std = statistics.stdev(values) if len(values) > 1 else None
-    return {"n": len(values), "mean": statistics.fmean(values), "std": std, "min": min(values), "max": max(values)}
-
-
 def _strips(axis: Axes, samples: dict[str, list[float]]) -> None:
     """Every run a point, one strip a method, a box of the quartiles and the median; mean and deviation in words."""
     for place, (label, values) in enumerate(samples.items()):
@@ -91,8 +86,9 @@ def _strips(axis: Axes, samples: dict[str, list[float]]) -> None:
         low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
         axis.barh(place, high - low, 0.5, left=low, fill=False, edgecolor=BLACK, lw=0.9)
         axis.vlines(median, place - 0.25, place + 0.25, color=BLACK, lw=1.6)
-        deviation = f" ± {statistics.stdev(values):.3g}" if len(values) > 1 else ""
-        text = f"{label}: {statistics.fmean(values):.4g}{deviation}"
+        spread = Spread.of(values)
+        deviation = "" if spread.std is None else f" ± {spread.std:.3g}"
+        text = f"{label}: {spread.mean:.4g}{deviation}"
         axis.text(0.5, place + 0.42, text, transform=axis.get_yaxis_transform(), ha="center", va="center", fontsize=8)
     axis.set(yticks=[], ylim=(-0.5, len(samples) - 0.4))
     axis.spines["left"].set_visible(False)

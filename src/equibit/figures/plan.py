@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from equibit.figures.runs import RunRecord
+from equibit.figures.runs import WHERE_IT_RAN, RunRecord
 
 # What config.yaml says of a method in its plain form; a setting changes single keys of it.
 SIGN: Mapping[str, Any] = {"method.name": "sign", "method.density": 1.0}
@@ -37,11 +37,7 @@ QUICK_LAST: Mapping[str, Any] = {"data.train_images": 10_000, "train.epochs": 2,
 # before it normalises: SGD needs some 1 / (lr L2) = 20,000 steps before L2 has any effect on the latents.
 SGD: Mapping[str, Any] = {"optimizer.name": "sgd", "optimizer.lr": 0.1}
 
-# What two runs of one series may differ in: names, the seed, and on what they ran (rounding at most).
-_FREE = (
-    "method", "name", "train.seed", "train.device", "train.shard", "train.compile", "train.channels_last",
-    "train.accumulate", "train.tensorboard", "data.path", "data.workers",
-)  # fmt: skip
+_FREE = ("method", "name", "train.seed", *WHERE_IT_RAN)  # what two runs of one series may differ in
 
 
 @dataclass(frozen=True)

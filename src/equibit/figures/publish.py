@@ -1,9 +1,9 @@
 """A figure as files: NAME.png, NAME.svg, NAME.csv and NAME.json, the same bytes whenever the runs are the same."""
 
 import json
-import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from equibit.figures import runs
 from equibit.figures.kind import Kind
 from equibit.figures.plan import Found, Panel, Series, gather
 from equibit.figures.style import SMALL, STYLE, save, write_rows
+from equibit.spread import Spread
 
 _LINE = 118  # characters of the small print that fit below a picture
 
@@ -87,15 +88,9 @@ def _series(series: Series) -> dict[str, Any]:
         "n": len(series.runs),
         "seeds": [run.seed for run in series.runs],
         "epochs": len(series.runs[0].epochs),
-        "final_accuracy": _spread([run.final_accuracy for run in series.runs]),
-        "best_accuracy": _spread([run.best_accuracy for run in series.runs]),
+        "final_accuracy": asdict(Spread.of([run.final_accuracy for run in series.runs])),
+        "best_accuracy": asdict(Spread.of([run.best_accuracy for run in series.runs])),
     }
-
-
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean, standard deviation (of a sample; None for a single value), lowest and highest."""
-    std = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "std": std, "min": min(values), "max": max(values)}
 
 
 def _budgets(found: Sequence[Found]) -> list[str]:

@@ -12,6 +12,12 @@ import yaml
 from equibit import yaml_format
 from equibit.errors import FileError, FormatError
 
+# Keys of a config that say on what a run was trained, and change its numbers by rounding at most.
+WHERE_IT_RAN = (
+    "train.device", "train.shard", "train.compile", "train.channels_last", "train.accumulate", "train.tensorboard",
+    "data.path", "data.workers",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class RunRecord:

@@ -3,38 +3,17 @@
 import functools
 import json
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from equibit import recipes
-from equibit.figures.runs import RunRecord
+from equibit.figures.runs import WHERE_IT_RAN, RunRecord
+from equibit.spread import Spread
 
-# What two runs of one experiment may differ in: name and seed, and on what they ran (rounding at most).
-_FREE = (
-    "name", "train.seed", "train.device", "train.shard", "train.compile", "train.channels_last", "train.accumulate",
-    "train.tensorboard", "data.path", "data.workers",
-)  # fmt: skip
+_FREE = ("name", "train.seed", *WHERE_IT_RAN)  # what two runs of one experiment may differ in
 _FROM_DATA = ("model.in_shape", "data.mean", "data.std")  # which a training completes where the recipe leaves them out
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean, sample standard deviation (None of one value) and extremes of `n` values."""
-
-    n: int
-    mean: float
-    sd: float | None
-    lowest: float
-    highest: float
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Of at least one value; the mean does not depend on their order."""
-    sd = statistics.stdev(values) if len(values) > 1 else None
-    return Spread(len(values), math.fsum(values) / len(values), sd, min(values), max(values))
 
 
 @dataclass(frozen=True)
@@ -58,12 +37,12 @@ class Group:
     @property
     def final(self) -> Spread:
         """Accuracy after the last epoch."""
-        return spread([run.final_accuracy for run in self.runs])
+        return Spread.of([run.final_accuracy for run in self.runs])
 
     @property
     def best(self) -> Spread:
         """Accuracy after each run's best epoch."""
-        return spread([run.best_accuracy for run in self.runs])
+        return Spread.of([run.best_accuracy for run in self.runs])
 
     @property
     def test_n(self) -> tuple[int, ...]:
