@@ -60,14 +60,14 @@ def test_every_engine_is_measured_or_named_as_absent(file):
     report = bench(file, rounds=2)
     named = [result.engine for result in report.results] + [missing["engine"] for missing in report.absent]
     assert sorted(named) == sorted(ENGINES)
-    assert len(ENGINES) == 7
+    assert len(ENGINES) == 11
     assert report.operator_library
     assert {"equibit", "onnxruntime", FLOAT, "onnxruntime-int8"} <= {result.engine for result in report.results}
     assert (report.cpu, report.kernel) == (eb.kernels.cpu_name(), eb.kernels.active())
     for result in report.results:
         assert 0 < result.p10_ms <= result.median_ms <= result.p90_ms
         assert result.runs >= 2
-        assert result.load_ms > 0
+        assert 0 < result.load_ms < result.cold_ms
         assert 20 < result.peak_rss_mb < 1000
     by_name = {result.engine: result for result in report.results}
     assert by_name["equibit"].file_bytes == by_name["onnxruntime"].file_bytes == file.stat().st_size
@@ -137,7 +137,7 @@ def test_inputs_it_cannot_make(shape, kind, weight, tmp_path):
 
 
 def test_wrong_arguments(file, tmp_path):
-    for name in ("threads", "batch", "rounds"):
+    for name in ("threads", "batch", "rounds", "starts"):
         with pytest.raises(InputError, match=f"{name} is 0"):
             bench(file, **{name: 0})
     with pytest.raises(FileError, match="no file at"):
@@ -153,9 +153,25 @@ def test_absent_engines_say_why(file, monkeypatch):
     monkeypatch.setattr(measure, "ENGINES", {STOCK: ENGINES[STOCK], "missing": missing})
     (absent,) = bench(file, rounds=1).absent
     assert absent == {"engine": "missing", "reason": "no_such_package is not installed"}
-    command = [sys.executable, "-m", "equibit.bench.worker", "openvino", "none.onnx", "x", "y", "1"]
+    command = [sys.executable, "-m", "equibit.bench.worker", "openvino", "none.onnx", "x", "y", "1", "0"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert "error" in json.loads(done.stdout)
+
+
+def test_torch_runs_a_program_of_the_network(file, tmp_path, monkeypatch):
+    """And every start of an engine counts; what is compiled is too slow for a test."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 5)).eval()
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 3, 6, 6),)), tmp_path / "torch.pt2")
+    monkeypatch.setattr(measure, "ENGINES", {name: ENGINES[name] for name in (STOCK, "torch", "torch-bf16")})
+    report = bench(file, rounds=1, starts=2, programs={"torch": tmp_path / "torch.pt2"})
+    found = {result.engine: result for result in report.results}
+    assert set(found) == {STOCK, "torch"}
+    assert found["torch"].version == torch.__version__
+    assert found["torch"].file_bytes == (tmp_path / "torch.pt2").stat().st_size
+    assert found["torch"].error > 0.1  # this is another network
+    assert all(len(result.cold_all_ms) == 2 for result in report.results)
+    assert [absent["engine"] for absent in report.absent] == ["torch-bf16"]
 
 
 def test_nothing_is_left_behind(file, tmp_path, monkeypatch):
@@ -183,7 +199,7 @@ def test_nothing_is_left_behind(file, tmp_path, monkeypatch):
 def test_a_worker_ends_with_its_parent(file, tmp_path):
     """It reads the end of its standard input, which the system closes with the parent."""
     np.savez(tmp_path / "in.npz", np.zeros((1, 3, 6, 6), np.float32))
-    words = ["onnxruntime", str(file), str(tmp_path / "in.npz"), str(tmp_path / "out.npz"), "1"]
+    words = ["onnxruntime", str(file), str(tmp_path / "in.npz"), str(tmp_path / "out.npz"), "1", "0"]
     done = subprocess.run(
         [sys.executable, "-m", "equibit.bench.worker", *words],
         input="3\n\n",
@@ -192,7 +208,7 @@ def test_a_worker_ends_with_its_parent(file, tmp_path):
         timeout=60,
     )
     opened, times, memory = map(json.loads, done.stdout.splitlines())
-    assert set(opened) == {"load_ms", "run_ms"}
+    assert set(opened) == {"load_ms", "cold_ms", "run_ms"}
     assert len(times) == 3
     assert memory["peak_rss_mb"] > 10
     assert done.returncode == 0

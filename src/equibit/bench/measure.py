@@ -3,11 +3,12 @@
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -19,7 +20,7 @@ import numpy as np
 
 from equibit import kernels, runtime
 from equibit.bench import twins
-from equibit.bench.engines import ENGINES, FLOAT, STOCK, Array
+from equibit.bench.engines import ENGINES, FLOAT, PROGRAMS, STOCK, Array
 from equibit.errors import InputError, StateError
 
 # The float twin in the engine of the given file differs by rounding at most (measured: by nothing), while one wrong
@@ -27,6 +28,7 @@ from equibit.errors import InputError, StateError
 _TOLERANCE = 1e-3
 _TURN_MS = 10.0  # a turn repeats short runs, because the first ones after another engine's turn are slower
 _LONGEST_TURN = 100  # runs
+_NO_PROGRAM = "an exported file holds no torch network; benchmarks/networks.py measures it"
 _PAUSE = 0.1  # s; the threads of onnxruntime spin for up to 50 ms after a run (measured), on the next engine's time
 
 
@@ -39,7 +41,11 @@ class EngineResult:
         version: Of its package.
         median_ms: Of all timed runs of one batch; so are `p10_ms` and `p90_ms`.
         runs: How many were timed.
-        load_ms: Making the session in a fresh process, the library being imported and the file in the system's cache.
+        load_ms: Making the session in a fresh process, the library being imported and the file in the system's cache;
+            the median of all starts.
+        cold_ms: From the start of a process to its first outputs: interpreter, imports, session and one run; the
+            median of all starts.
+        cold_all_ms: Of each start.
         peak_rss_mb: Most memory its process ever held, in 1e6 bytes: interpreter, numpy, engine, file, session, runs.
         file_bytes: Size of the file it ran.
         error: Root mean square of the difference of its outputs to those of the given file in stock onnxruntime,
@@ -54,6 +60,8 @@ class EngineResult:
     p90_ms: float
     runs: int
     load_ms: float
+    cold_ms: float
+    cold_all_ms: tuple[float, ...]
     peak_rss_mb: float
     file_bytes: int
     error: float
@@ -94,6 +102,8 @@ def bench(
     threads: int = 1,
     batch: int = 1,
     rounds: int = 31,
+    starts: int = 1,
+    programs: Mapping[str, Path] | None = None,
     on_round: Callable[[int], object] | None = None,
 ) -> Report:
     """Times a file in our runtime, beside stock onnxruntime and other engines on the file and on its dense twins.
@@ -103,6 +113,9 @@ def bench(
         threads: Threads of each engine.
         batch: Inputs in a run.
         rounds: Turns of each engine; the order within a round is random, always the same.
+        starts: Processes of each engine, one after the other; the last one takes the turns.
+        programs: Files that `torch.export.save` wrote of the float network, by the twin that they stand for (`torch`,
+            `torch-bf16`); torch's engines are absent without.
         on_round: Called with the number of each finished round.
 
     Raises:
@@ -111,7 +124,7 @@ def bench(
         FormatError: It is no ONNX file, or its inputs are not float with all sides but the batch fixed.
         StateError: The float twin does not compute what the file computes.
     """
-    for name, value in (("batch", batch), ("rounds", rounds)):
+    for name, value in (("batch", batch), ("rounds", rounds), ("starts", starts)):
         if value < 1:
             raise InputError(f"{name} is {value}; give 1 or more.")
     source, kernel = Path(path), kernels.active()
@@ -119,11 +132,15 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="equibit-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         np.savez(folder / "inputs.npz", *inputs)
-        workers, absent = _start(source, folder, threads, stack)
+        files, failures = _write_twins(source, folder)
+        failures |= {twin: _NO_PROGRAM for twin in PROGRAMS if twin not in (programs or {})}
+        plan = _Plan(folder, threads, starts, files | dict(programs or {}), failures)
+        workers, absent = _start(plan, stack)
         _take_turns(workers, rounds, _PAUSE if threads > 1 else 0.0, on_round)
         expected = next(worker.found() for worker in workers if worker.name == STOCK)
         results = [worker.result(expected) for worker in workers]
-    _require_same(results)
+    if not twins.has_rounding(source):  # else the float twin is another network on purpose
+        _require_same(results)
     return Report(
         file=str(path),
         cpu=kernels.cpu_name(),
@@ -136,20 +153,49 @@ def bench(
     )
 
 
-def _start(source: Path, folder: Path, threads: int, stack: ExitStack) -> tuple[list["_Worker"], list[dict[str, str]]]:
+@dataclass(frozen=True)
+class _Plan:
+    """What the engines are given.
+
+    Attributes:
+        folder: For the inputs, the outputs and what engines write.
+        threads: Of each engine.
+        starts: Of each engine.
+        files: By twin.
+        failures: Why a twin is missing, by twin.
+    """
+
+    folder: Path
+    threads: int
+    starts: int
+    files: Mapping[str, Path]
+    failures: Mapping[str, str]
+
+
+def _start(plan: _Plan, stack: ExitStack) -> tuple[list["_Worker"], list[dict[str, str]]]:
     """A worker for each engine that can run, and engine and reason for each one that cannot."""
-    files, failures = _write_twins(source, folder)
     workers, absent = [], []
     for name, engine in ENGINES.items():
-        reason = failures.get(engine.twin, "") if engine.installed else f"{engine.package} is not installed"
+        reason = plan.failures.get(engine.twin, "") if engine.installed else f"{engine.distribution} is not installed"
         if not reason:
-            worker = stack.enter_context(_Worker(name, files[engine.twin], folder, threads))
+            worker = _start_one(name, plan, stack)
             reason = worker.failure
         if reason:
             absent.append({"engine": name, "reason": reason})
         else:
             workers.append(worker)
     return workers, absent
+
+
+def _start_one(name: str, plan: _Plan, stack: ExitStack) -> "_Worker":
+    """Starts an engine as often as planned, or until it fails; the last process stays and knows of all."""
+    earlier: list[dict[str, Any]] = []
+    for _ in range(plan.starts - 1):
+        with _Worker(name, plan) as worker:
+            if worker.failure:
+                return worker
+            earlier += worker.opened
+    return stack.enter_context(_Worker(name, plan, earlier))
 
 
 def _write_twins(source: Path, folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
@@ -201,22 +247,23 @@ def _has_operator_library() -> bool:
 class _Worker:
     """One engine in a process of its own (`equibit.bench.worker`); `failure` says why it cannot run the file."""
 
-    def __init__(self, name: str, file: Path, folder: Path, threads: int) -> None:
-        self.name, self.file = name, file
-        self.outputs, self.log = folder / f"{name}.npz", folder / f"{name}.log"
+    def __init__(self, name: str, plan: _Plan, earlier: Sequence[dict[str, Any]] = ()) -> None:
+        self.name, self.file = name, plan.files[ENGINES[name].twin]
+        self.outputs, self.log = plan.folder / f"{name}.npz", plan.folder / f"{name}.log"
         self.times: list[float] = []
-        words = [name, str(file), str(folder / "inputs.npz"), str(self.outputs), str(threads)]
+        words = [name, str(self.file), str(plan.folder / "inputs.npz"), str(self.outputs), str(plan.threads)]
         with self.log.open("w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "equibit.bench.worker", *words],
+                [sys.executable, "-m", "equibit.bench.worker", *words, str(time.perf_counter())],
+                env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(plan.folder / "inductor")},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 encoding="utf-8",
             )
-        self.opened: dict[str, Any] = self._receive()
-        self.failure = str(self.opened.get("error", ""))
+        self.opened: list[dict[str, Any]] = [*earlier, self._receive()]
+        self.failure = str(self.opened[-1].get("error", ""))
 
     def __enter__(self) -> "_Worker":
         return self
@@ -228,7 +275,7 @@ class _Worker:
 
     def take_turn(self) -> None:
         """Times as many runs as fit into a turn, at least one."""
-        count = int(min(max(_TURN_MS / self.opened["run_ms"], 1), _LONGEST_TURN))
+        count = int(min(max(_TURN_MS / self.opened[-1]["run_ms"], 1), _LONGEST_TURN))
         self.times += self._ask(str(count))
 
     def found(self) -> list[Array]:
@@ -239,14 +286,17 @@ class _Worker:
     def result(self, expected: Sequence[Array]) -> EngineResult:
         """The figures, once all turns are over; `expected` are the outputs of the given file in stock onnxruntime."""
         median, low, high = np.percentile(self.times, (50, 10, 90))
+        cold = tuple(start["cold_ms"] for start in self.opened)
         return EngineResult(
             engine=self.name,
-            version=metadata.version(ENGINES[self.name].package),
+            version=metadata.version(ENGINES[self.name].distribution),
             median_ms=float(median),
             p10_ms=float(low),
             p90_ms=float(high),
             runs=len(self.times),
-            load_ms=self.opened["load_ms"],
+            load_ms=statistics.median(start["load_ms"] for start in self.opened),
+            cold_ms=statistics.median(cold),
+            cold_all_ms=cold,
             peak_rss_mb=self._ask("")["peak_rss_mb"],
             file_bytes=self.file.stat().st_size,
             error=_relative_error(self.found(), expected),

@@ -1,8 +1,9 @@
-"""The process of one engine: `python -m equibit.bench.worker ENGINE FILE INPUTS OUTPUTS THREADS`.
+"""The process of one engine: `python -m equibit.bench.worker ENGINE FILE INPUTS OUTPUTS THREADS STARTED`.
 
-It opens the file, runs the inputs once, writes the outputs and answers one JSON line `{"load_ms", "run_ms"}`. Then
-each line `N` on standard input is answered by the milliseconds of N runs, after one that is not timed, and an empty
-line by `{"peak_rss_mb"}`. It ends with its standard input, so with its parent.
+It opens the file, runs the inputs once, writes the outputs and answers one JSON line, `{"load_ms", "cold_ms",
+"run_ms"}`; STARTED is when its parent started it, by `time.perf_counter`, which all processes share. Then each line `N`
+on standard input is answered by the milliseconds of N runs, after one that is not timed, and an empty line by
+`{"peak_rss_mb"}`. It ends with its standard input, so with its parent.
 """
 
 import importlib
@@ -21,7 +22,7 @@ from equibit.bench.engines import ENGINES, Array, Run
 _SYSTEM = Path("/proc/self/status")
 
 
-def main(name: str, file: str, inputs_file: str, outputs_file: str, threads: str) -> None:
+def main(name: str, file: str, inputs_file: str, outputs_file: str, threads: str, started: str) -> None:
     """Serves one engine until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     replies = _own_stdout()
@@ -32,8 +33,10 @@ def main(name: str, file: str, inputs_file: str, outputs_file: str, threads: str
         run = engine.open(Path(file), int(threads))
         load_ms = 1e3 * (time.perf_counter() - start)
         inputs = list(np.load(inputs_file).values())
-        np.savez(outputs_file, *run(inputs))
-        _reply(replies, {"load_ms": load_ms, "run_ms": min(_time(run, inputs, 3))})
+        outputs = run(inputs)
+        cold_ms = 1e3 * (time.perf_counter() - float(started))
+        np.savez(outputs_file, *outputs)
+        _reply(replies, {"load_ms": load_ms, "cold_ms": cold_ms, "run_ms": min(_time(run, inputs, 3))})
     except Exception as error:  # every engine has its own exceptions
         _reply(replies, {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"})
         return

@@ -32,7 +32,7 @@ def _run(args: Namespace) -> int:
 
 def _table(report: Report) -> str:
     base = next((r.median_ms for r in report.results if r.engine == FLOAT), None)
-    columns = ("engine", "median ms", "p10", "p90", "speed", "load ms", "peak memory", "file", "error")
+    columns = ("engine", "median ms", "p10", "p90", "speed", "load ms", "cold start", "peak memory", "file", "error")
     lines = [
         render(columns, [_row(result, base) for result in report.results]),
         f"{report.cpu}, kernel {report.kernel}, {report.threads} thread(s), batch {report.batch}. Speed is relative to "
@@ -50,6 +50,7 @@ def _row(result: EngineResult, base: float | None) -> tuple[str, ...]:
         *(f"{value:.3f}" for value in (result.median_ms, result.p10_ms, result.p90_ms)),
         "-" if base is None else f"{base / result.median_ms:.2f}x",
         f"{result.load_ms:.0f}",
+        f"{result.cold_ms:.0f} ms",
         f"{result.peak_rss_mb:.0f} MB",
         size(result.file_bytes),
         f"{result.error:.1e}",
