@@ -1,28 +1,34 @@
 """Speed of whole networks: our files beside onnxruntime, OpenVINO and torch on their dense twins.
 
-    python benchmarks/networks.py [--networks cifar-1w1a ...] [--threads 1] [--rounds 31] [--out FOLDER]
+    python benchmarks/networks.py [--networks cifar-1w1a ...] [--threads 1] [--rounds 31] [--starts 5] [--isa avx2]
+                                  [--out FOLDER]
 
-Each is ResNet-18 with random weights, binarised, exported and timed as `equibit bench` does (batch 1, every engine in a
-process of its own, in turns); then beside its float twin in torch, in turns within this process. 1W1A networks have
-blocks without ReLU (`bireal`); first layer, last layer and shortcuts are float unless the name says otherwise. Prints a
-table, and writes NAME.json into FOLDER.
+Each is ResNet-18 with random weights, binarised, exported and timed as `equibit bench` does: batch 1, every engine in a
+process of its own, all in turns. torch runs the same network with its weights made dense: as it is, in bfloat16 with
+channels_last, and both compiled. 1W1A networks have blocks without ReLU (`bireal`); first layer, last layer and
+shortcuts are float unless the name says otherwise. --starts is the number of processes that an engine's cold start is
+measured on. --isa avx2 keeps ours, torch and OpenVINO from wider instructions; onnxruntime cannot be kept. Prints a
+table, and writes NAME.THREADS.json (NAME.THREADS.avx2.json) into FOLDER.
 """
 
 import argparse
+import copy
 import json
-import statistics
+import os
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import equibit as eb
-from equibit import models, runtime
+from equibit import models
 from equibit.bench.measure import bench
+from equibit.layers import binary_layers
 from equibit.tables import render
 from equibit.training import record
 
@@ -41,6 +47,18 @@ NETWORKS: Mapping[str, dict[str, Any]] = {
 }
 
 
+# What keeps the engines to an instruction set, all of it in the environment of their processes.
+LIMITS: Mapping[str, Mapping[str, Any]] = {
+    "avx2": {
+        "environment": {"EQUIBIT_KERNEL": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+        "equibit": "EQUIBIT_KERNEL",
+        "torch": "ATEN_CPU_CAPABILITY for its own and for compiled kernels, ONEDNN_MAX_CPU_ISA for oneDNN's",
+        "openvino": "ONEDNN_MAX_CPU_ISA for convolutions and matrix products; some elementwise kernels stay wider",
+        "onnxruntime": "not limited: it has no switch at run time and takes what the CPU has",
+    }
+}
+
+
 def make(size: int, block: str = "relu", activation: str | None = None, skip: Any = None) -> tuple[nn.Module, Tensor]:
     """A network of random weights whose batch norm fits them, and an input."""
     torch.manual_seed(0)
@@ -50,64 +68,61 @@ def make(size: int, block: str = "relu", activation: str | None = None, skip: An
     return model.eval(), torch.randn(1, 3, size, size)
 
 
-def beside_torch(path: Path, options: Mapping[str, Any], threads: int, rounds: int) -> dict[str, Any]:
-    """Medians of our file, and of the float network in torch as it is, with channels_last and with bf16."""
-    size = options["size"]
-    model = models.create("resnet18", num_classes=10 if size == 32 else 1000, in_shape=(3, size, size)).eval()
-    x = torch.randn(1, 3, size, size)
-    last = x.to(memory_format=torch.channels_last)
-    session = runtime.InferenceSession(path, threads=threads)
-    name = session.get_inputs()[0].name
+class InBfloat16(nn.Module):
+    """A network in bfloat16 with channels_last, whose inputs and outputs stay float32 and planar."""
 
-    def in_bf16() -> object:
-        with torch.autocast("cpu", torch.bfloat16):
-            return model(last)
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).to(torch.bfloat16, memory_format=torch.channels_last)
 
-    engines: dict[str, Callable[[], object]] = {
-        "equibit": lambda: session.run(None, {name: x.numpy()}),
-        "torch eager": lambda: model(x),
-        "torch bf16 channels_last": in_bf16,
-    }
-    seconds: dict[str, list[float]] = {engine: [] for engine in engines}
-    with torch.inference_mode():
-        for turn in range(rounds + 2):
-            for engine, run in engines.items():
-                run()  # after another engine's turn the first run is slower
-                start = time.perf_counter()
-                run()
-                if turn > 1:
-                    seconds[engine].append(time.perf_counter() - start)
-    return {
-        engine: {
-            "median_ms": 1e3 * statistics.median(taken),
-            "p10_ms": 1e3 * statistics.quantiles(taken, n=10)[0],
-            "p90_ms": 1e3 * statistics.quantiles(taken, n=10)[-1],
-        }
-        for engine, taken in seconds.items()
-    }
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs of inputs."""
+        y: Tensor = self.model(x.to(torch.bfloat16, memory_format=torch.channels_last))
+        return y.float()
 
 
-def measure(options: Mapping[str, Any], threads: int, rounds: int) -> dict[str, Any]:
-    """The report of `bench`, with torch's figures under `torch`."""
+def write_programs(model: nn.Module, x: Tensor, folder: Path) -> dict[str, Path]:
+    """The network with dense weights as torch keeps it, by the twin that it stands for; changes the model."""
+    with torch.no_grad():
+        for layer in list(binary_layers(model)):
+            parametrize.remove_parametrizations(layer.module, "weight", leave_parametrized=True)
+    model.requires_grad_(False)
+    programs = {"torch": folder / "float.pt2", "torch-bf16": folder / "bf16.pt2"}
+    for network, path in zip((model, InBfloat16(model)), programs.values(), strict=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about weights with channels_last, which are saved all the same
+            torch.export.save(torch.export.export(network.eval(), (x,)), path)
+    return programs
+
+
+def measure(options: Mapping[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The report of `bench`."""
     build = {key: value for key, value in options.items() if key != "activations"}
     model, x = make(**build)
     int8 = {"activations": "int8", "calibration": x} if options.get("activations") == "int8" else {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        eb.export_onnx(model, path, x, **int8)
-        report = bench(path, threads=threads, rounds=rounds).to_dict()
-        beside = beside_torch(path, options, threads, rounds)
-    return {**report, "file": "a temporary file", "torch": beside}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        eb.export_onnx(model, folder / "network.onnx", x, **int8)
+        programs = write_programs(model, x, folder)
+        report = bench(
+            folder / "network.onnx",
+            threads=arguments.threads,
+            rounds=arguments.rounds,
+            starts=arguments.starts,
+            programs=programs,
+        )
+    return report.to_dict() | {"file": "a temporary file"}
 
 
 def table(found: Mapping[str, Any]) -> str:
+    """Every engine's figures."""
     rows = [
-        (r["engine"], r["median_ms"], r["p10_ms"], r["p90_ms"], r["load_ms"], r["peak_rss_mb"], r["file_bytes"])
+        (r["engine"], r["median_ms"], r["p10_ms"], r["p90_ms"], r["load_ms"], r["cold_ms"], r["peak_rss_mb"])
         for r in found["results"]
     ]
-    rows += [(f"{engine}, one process", *times.values(), None, None, None) for engine, times in found["torch"].items()]
-    cells = [tuple("-" if v is None else v if isinstance(v, str) else f"{v:,.2f}" for v in row) for row in rows]
-    return render(("engine", "median ms", "p10", "p90", "load ms", "peak MB", "file bytes"), cells)
+    cells = [(name, *(f"{value:,.2f}" for value in values)) for name, *values in rows]
+    columns = ("engine", "median ms", "p10", "p90", "load ms", "cold start ms", "peak MB")
+    return "\n".join([render(columns, cells), *(f"absent: {m['engine']} ({m['reason']})" for m in found["absent"])])
 
 
 def main() -> None:
@@ -115,17 +130,21 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument("--isa", choices=list(LIMITS))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    limits = LIMITS.get(arguments.isa, {})
+    os.environ.update(limits.get("environment", {}))
     for name in arguments.networks:
-        found = measure(NETWORKS[name], arguments.threads, arguments.rounds)
-        found |= {"network": name, "hardware": record.hardware("cpu"), "versions": record.versions(),
+        found = measure(NETWORKS[name], arguments)
+        found |= {"network": name, "isa": arguments.isa, "limits": limits, "rounds": arguments.rounds,
+                  "starts": arguments.starts, "hardware": record.hardware("cpu"), "versions": record.versions(),
                   "commit": record.source_commit()}  # fmt: skip
         print(f"{name}\n{table(found)}")
         if arguments.out:
             arguments.out.mkdir(parents=True, exist_ok=True)
-            target = arguments.out / f"{name}.{arguments.threads}.json"
+            target = arguments.out / ".".join(filter(None, (name, str(arguments.threads), arguments.isa, "json")))
             target.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
