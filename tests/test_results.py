@@ -10,7 +10,7 @@ from equibit import recipes, results
 from equibit.cli import main
 from equibit.errors import FileError, FormatError
 from equibit.figures import runs
-from equibit.results import benchmarks, pictures, published
+from equibit.results import benchmarks, pictures, published, speed
 from equibit.results.groups import group
 from equibit.spread import Spread
 
@@ -159,6 +159,85 @@ def test_timings_are_known_by_their_keys(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(FormatError, match=r"broken\.json is damaged"):
         benchmarks.find(tmp_path)
+
+
+NETWORK = {
+    "cpu": "A CPU", "kernel": "avx2", "threads": 1, "batch": 1, "network": "net", "file": "a temporary file",
+    "results": [
+        {"engine": "equibit", "median_ms": 2.0, "p10_ms": 1.0, "p90_ms": 4.0, "peak_rss_mb": 60.2, "file_bytes": 10},
+        {"engine": "onnxruntime-float", "median_ms": 8.0, "p10_ms": 7.0, "p90_ms": 9.0, "peak_rss_mb": 200.0},
+    ],
+}  # fmt: skip
+RATE = {"macs_per_cycle": 80.0}
+LAYERS = {
+    "cpu": "A CPU", "levels": ["avx2"], "threads": 2,
+    "networks": {"net": {"totals": [{"input": "sign", "level": "avx2", "ms": 1.5, "macs_per_cycle": 75.2}]}},
+    "layers": [
+        {"layer": "64-64 3x3/1 8x8", "results": [
+            {"input": "sign", "level": "avx2", "in_turn": RATE, "again": {"macs_per_cycle": 96.0}, "ceiling": 186}
+        ]}
+    ],
+}  # fmt: skip
+LINEAR = {
+    "cpu": "A CPU", "kernel": "avx2", "threads": 1, "memory": {"in_turn": {"gigabytes_per_second": 20.0}},
+    "linear": [{"size": 64, "results": [
+        {"way": "equibit 1w1a", "in_turn": {"median_ms": 0.1, "gigabytes_per_second": 5.12}},
+        {"way": "torch", "in_turn": {"median_ms": 2.0, "gigabytes_per_second": 8.19}},
+    ]}],
+}  # fmt: skip
+PREDICTIONS = {
+    "cpu": "A CPU", "kernel": "avx2", "threads": 1,
+    "predictions": [
+        {"run": "r", "n": 9977, "equibit": {"different_predictions": 0}, "onnxruntime": {"different_predictions": 2}}
+    ],
+}  # fmt: skip
+BINARY = {
+    "cpu": "A CPU", "kernel": "avx2", "threads": 1, "openvino": "1",
+    "layers": [{"channels": 64, "side": 32, "equibit": {"median_ms": 0.1}, "speed": 2.5}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("record", "what", "found"),
+    [
+        (NETWORK, "net, batch 1", "equibit: 2 ms; onnxruntime-float: 8 ms"),
+        (NETWORK | {"isa": "avx2"}, "net, batch 1, engines limited to avx2", "equibit: 2 ms; onnxruntime-float: 8 ms"),
+        (LAYERS, "binary layers, batch 1, all of each network", "net, sign, avx2: 1.5 ms, 75 MAC a cycle"),
+        (
+            LINEAR,
+            "square linear layers on one input",
+            "64, equibit 1w1a: 0.1 ms, 5.1 GB/s, 20.0 times as fast as torch; 64, torch: 2 ms, 8.2 GB/s; "
+            "memory: 20.0 GB/s",
+        ),
+        (
+            PREDICTIONS,
+            "predictions that differ from torch's: our operators, stock onnxruntime",
+            "r: 0 and 2 of 9,977",
+        ),
+        (
+            BINARY,
+            "1W1A 3x3 convolutions beside OpenVINO's BinaryConvolution",
+            "64 channels, 32x32: 0.1 ms (2.50 times as fast)",
+        ),
+    ],
+)
+def test_records_of_speed(record, what, found, tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps(record))
+    (described,) = benchmarks.find(tmp_path)
+    assert (described.what, described.found, described.kernel) == (what, found, "avx2")
+
+
+def test_speed_of_inference_is_a_table_and_two_pictures(tmp_path):
+    (tmp_path / "net.1.json").write_text(json.dumps(NETWORK))
+    (tmp_path / "layers.json").write_text(json.dumps(LAYERS))
+    text = results.render(results.collect(tmp_path), tmp_path, tmp_path)
+    assert "| net, 1 thread, avx2 | 2 (1 to 4) | 8 (4.00x) | 60 MB, - | -, - | 0.00 MB | [net.1.json]" in text
+    assert "| layer | sign |\n|---|---|\n| 64-64 3x3/1 8x8 | 80 (96) |\n| ceiling of the tile | 186 |\n" in text
+    drawn = results.draw(tmp_path)
+    assert [path.name for path in drawn[-2:]] == ["speed_networks.png", "speed_layers.png"]
+    before = [path.read_bytes() for path in drawn[-2:]]
+    assert [path.read_bytes() for path in results.draw(tmp_path)[-2:]] == before
+    assert speed.networks(tmp_path)[0].speed(speed.FLOAT) == (4.0, 2.0, 8.0)
 
 
 def test_results_md_is_what_the_records_say():

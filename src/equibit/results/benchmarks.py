@@ -4,7 +4,7 @@ A record is known by its keys; of one that no shape here fits only the machine i
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,20 @@ def find(folder: Path) -> tuple[Benchmark, ...]:
     Raises:
         FormatError: A JSON file is damaged.
     """
-    found = ((path, _read(path)) for path in sorted(folder.rglob("*.json")) if path.name != "summary.json")
+    found = records(folder)
     return tuple(_describe(path.relative_to(folder), content) for path, content in found if _machine(content))
+
+
+def records(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """All JSON objects below a folder, but for summaries of runs.
+
+    Raises:
+        FormatError: A JSON file is damaged.
+    """
+    for path in sorted(folder.rglob("*.json")):
+        content = None if path.name == "summary.json" else _read(path)
+        if isinstance(content, Mapping):
+            yield path, content
 
 
 def _read(path: Path) -> Any:
@@ -52,10 +64,14 @@ def _read(path: Path) -> Any:
         raise FormatError(f"{path} is damaged: {error}.") from None
 
 
-def _machine(content: Any) -> Mapping[str, Any] | None:
-    """The part that names CPU and kernel level: under `hardware`, or the record itself."""
-    machine = content.get("hardware", content) if isinstance(content, Mapping) else None
-    return machine if isinstance(machine, Mapping) and {"cpu", "kernel"} <= machine.keys() else None
+def _machine(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The part that names CPU and kernel level: under `hardware`, or the record itself, which may name all levels."""
+    machine = content.get("hardware", content)
+    if not isinstance(machine, Mapping) or "cpu" not in machine:
+        return None
+    if isinstance(machine.get("levels"), list):
+        return {"kernel": ", ".join(machine["levels"]), **machine}
+    return machine if "kernel" in machine else None
 
 
 def _describe(file: Path, content: Mapping[str, Any]) -> Benchmark:
@@ -98,8 +114,42 @@ def _engines(content: Mapping[str, Any]) -> Iterable[str]:
         yield f"{row['engine']}: {_ms(row['median_ms'])}"
 
 
+def _layers(content: Mapping[str, Any]) -> Iterable[str]:
+    for network, found in content["networks"].items():
+        for total in found["totals"]:
+            took = f"{_ms(total['ms'])}, {total['macs_per_cycle']:.0f} MAC a cycle"
+            yield f"{network}, {total['input']}, {total['level']}: {took}"
+
+
+def _binary_convolutions(content: Mapping[str, Any]) -> Iterable[str]:
+    for layer in content["layers"]:
+        size = f"{layer['channels']} channels, {layer['side']}x{layer['side']}"
+        yield f"{size}: {_ms(layer['equibit']['median_ms'])} ({layer['speed']:.2f} times as fast)"
+
+
+def _linear(content: Mapping[str, Any]) -> Iterable[str]:
+    for layer in content["linear"]:
+        times = {result["way"]: result["in_turn"] for result in layer["results"]}
+        for way, taken in times.items():
+            over = f", {times['torch']['median_ms'] / taken['median_ms']:.1f} times as fast as torch"
+            rate = f"{_ms(taken['median_ms'])}, {taken['gigabytes_per_second']:.1f} GB/s"
+            yield f"{layer['size']}, {way}: {rate}{over if way.startswith('equibit') else ''}"
+    yield f"memory: {content['memory']['in_turn']['gigabytes_per_second']:.1f} GB/s"
+
+
+def _predictions(content: Mapping[str, Any]) -> Iterable[str]:
+    for row in content["predictions"]:
+        counts = [row[engine]["different_predictions"] for engine in ("equibit", "onnxruntime")]
+        yield f"{row['run']}: {counts[0]} and {counts[1]} of {row['n']:,}"
+
+
 def _ms(value: float) -> str:
     return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
+
+
+def _network_of(content: Mapping[str, Any]) -> str:
+    limit = f", engines limited to {content['isa']}" if content.get("isa") else ""
+    return f"{content['network']}, batch {content['batch']}{limit}"
 
 
 def _step_of(content: Mapping[str, Any]) -> str:
@@ -117,5 +167,20 @@ _SHAPES = (
     _Shape(frozenset({"rows", "model", "batch", "rounds"}), _step_of, _steps),
     _Shape(frozenset({"float_seconds", "methods", "model", "batch"}), _step_of, _first_steps),
     _Shape(frozenset({"filters", "threads"}), lambda c: f"selection of the weights of {c['model']}", _selection),
+    _Shape(frozenset({"results", "network", "batch"}), _network_of, _engines),
+    _Shape(
+        frozenset({"levels", "layers", "networks"}), lambda c: "binary layers, batch 1, all of each network", _layers
+    ),
+    _Shape(
+        frozenset({"openvino", "layers"}),
+        lambda c: "1W1A 3x3 convolutions beside OpenVINO's BinaryConvolution",
+        _binary_convolutions,
+    ),
+    _Shape(frozenset({"linear", "memory"}), lambda c: "square linear layers on one input", _linear),
+    _Shape(
+        frozenset({"predictions"}),
+        lambda c: "predictions that differ from torch's: our operators, stock onnxruntime",
+        _predictions,
+    ),
     _Shape(frozenset({"results", "file", "batch"}), lambda c: f"{c['file']}, batch {c['batch']}", _engines),
 )

@@ -9,10 +9,11 @@ from typing import Any
 from equibit.errors import FormatError
 from equibit.figures import catalog, runs
 from equibit.figures.kind import Kind
-from equibit.results import benchmarks, published
+from equibit.results import benchmarks, published, speed
 from equibit.results.benchmarks import Benchmark
 from equibit.results.groups import Group, budget, group, select
 from equibit.results.published import Comparison, Count, Paper, Row, Table
+from equibit.results.speed import Layers, Network
 
 FIGURES = "figures"  # the folder of the pictures, below that of the records
 
@@ -72,7 +73,9 @@ class Collection:
         groups: All of them.
         others: Those that appear in neither.
         unfinished: Run folders that are not finished, relative to the folder.
-        benchmarks: Timings.
+        networks: Speed of exported networks.
+        layers: Speed of binary layers.
+        benchmarks: All timings.
     """
 
     papers: tuple[PaperResults, ...]
@@ -81,6 +84,8 @@ class Collection:
     groups: tuple[Group, ...]
     others: tuple[Group, ...]
     unfinished: tuple[str, ...]
+    networks: tuple[Network, ...]
+    layers: tuple[Layers, ...]
     benchmarks: tuple[Benchmark, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,6 +125,8 @@ def collect(folder: Path) -> Collection:
         groups=tuple(groups),
         others=tuple(g for g in groups if g not in shown),
         unfinished=tuple(str(r.path.relative_to(folder)) for r in records if not (r.finished and r.summary)),
+        networks=speed.networks(folder),
+        layers=speed.layers(folder),
         benchmarks=benchmarks.find(folder),
     )
 

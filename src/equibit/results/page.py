@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 
 from equibit.files import write_text
-from equibit.results import published
+from equibit.results import published, speed
 from equibit.results.collect import FIGURES, Collection
 
 
@@ -47,6 +47,8 @@ def render(found: Collection, records: Path, beside: Path) -> str:
         vars(found),
         evidence=published.evidence(),
         unverified=published.UNVERIFIED,
+        engines=speed.engines_of(found.networks),
+        speed=speed,
         records=link,
         pictures=f"{link}/{FIGURES}",
     )

@@ -1,4 +1,4 @@
-"""The pictures of the page: the papers' figures, and of each comparison every run's final accuracy by method."""
+"""The pictures of the page: the papers' figures, of each comparison every run's final accuracy, and the speeds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from equibit.figures import catalog, runs, style
 from equibit.figures.kind import Kind
 from equibit.figures.plan import Panel, gather
 from equibit.figures.publish import publish
-from equibit.results import published
+from equibit.results import published, speed
 from equibit.results.collect import FIGURES
 from equibit.results.groups import Group, group, select
 from equibit.results.published import Comparison
@@ -41,7 +41,7 @@ def draw(records: Path) -> list[Path]:
     for comparison in published.comparisons():
         own = select(groups, comparison.recipes)
         drawn += [_comparison(comparison, own, out)] if own else []
-    return drawn
+    return drawn + speed.draw(records, out)
 
 
 def _worth_drawing(panel: Panel, found: Sequence[runs.RunRecord]) -> bool:
