@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from operator_files import OPERATORS
 
 import equibit as eb
 from equibit.errors import FileError, FormatError, InputError, StateError
@@ -44,6 +45,44 @@ def test_a_session_runs_a_file_or_its_bytes(file):
         assert isinstance(session, onnxruntime.InferenceSession)
         (found,) = session.run(None, {"input": X})
         assert np.array_equal(found, Y)
+
+
+def test_only_the_operators_of_a_file_are_registered(file):
+    """Each costs the runtime time and memory; a file says by its functions which it has."""
+    data = file.read_bytes()
+    for source in (file, str(file), data):
+        session = eb.runtime.InferenceSession(source)
+        assert session.get_session_options().get_session_config_entry("equibit.operators") == "BinaryLinear,"
+    model = onnx.load(file)
+    foreign = function("TernaryLinear")
+    foreign.domain = "another"
+    model.functions.extend([function("XnorBinaryConvAddRelu"), foreign])
+    assert eb.runtime._functions(model.SerializeToString()) == ["BinaryLinear", "XnorBinaryConvAddRelu"]
+
+
+def test_a_file_of_very_many_operators_registers_all(file):
+    model = onnx.load(file)
+    others = (operator.name for operator in OPERATORS if operator.name != "BinaryLinear")
+    model.functions.extend(map(function, others))
+    session = eb.runtime.InferenceSession(model.SerializeToString())
+    with pytest.raises(RuntimeError, match=r"equibit\.operators"):
+        session.get_session_options().get_session_config_entry("equibit.operators")
+    assert np.array_equal(session.run(None, {"input": X})[0], Y)
+
+
+def test_the_functions_of_a_damaged_file_are_none_or_some(file, tmp_path):
+    """Whatever the bytes are: onnxruntime says what is wrong with them."""
+    data, rng = file.read_bytes(), np.random.default_rng(0)
+    empty = tmp_path / "empty.onnx"
+    empty.touch()
+    for source in (empty, b"", b"\xff" * 100_000, b"\x0b", tmp_path / "none.onnx"):
+        assert eb.runtime._functions(source) == []
+    for size in range(len(data)):
+        assert eb.runtime._functions(data[:size]) in ([], ["BinaryLinear"])
+    for _ in range(200):
+        eb.runtime._functions(rng.bytes(int(rng.integers(1, 400))))
+    with pytest.raises(FormatError, match="cannot load the model"):
+        eb.runtime.InferenceSession(b"\xff" * 100)
 
 
 def test_threads_are_those_asked_for(file):
