@@ -174,6 +174,14 @@ def test_torch_runs_a_program_of_the_network(file, tmp_path, monkeypatch):
     assert [absent["engine"] for absent in report.absent] == ["torch-bf16"]
 
 
+def test_an_engine_with_outputs_that_are_no_numbers_is_absent(file, monkeypatch):
+    monkeypatch.setattr(measure, "_relative_error", lambda found, expected: float("nan"))
+    monkeypatch.setattr(measure, "ENGINES", {STOCK: ENGINES[STOCK]})
+    report = bench(file, rounds=1)
+    assert report.results == ()
+    assert report.absent == ({"engine": STOCK, "reason": measure._WRONG},)
+
+
 def test_nothing_is_left_behind(file, tmp_path, monkeypatch):
     """Interrupted in a round: no process and no file remain."""
     monkeypatch.setattr(measure.tempfile, "tempdir", str(tmp_path))

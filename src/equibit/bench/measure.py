@@ -1,6 +1,7 @@
 """The measurement: every engine in its own process, all of them timed in turns within one run."""
 
 import json
+import math
 import os
 import random
 import statistics
@@ -29,6 +30,7 @@ _TOLERANCE = 1e-3
 _TURN_MS = 10.0  # a turn repeats short runs, because the first ones after another engine's turn are slower
 _LONGEST_TURN = 100  # runs
 _NO_PROGRAM = "an exported file holds no torch network; benchmarks/networks.py measures it"
+_WRONG = "its outputs are not finite, or not of the shape of the file's"
 _PAUSE = 0.1  # s; the threads of onnxruntime spin for up to 50 ms after a run (measured), on the next engine's time
 
 
@@ -79,7 +81,7 @@ class Report:
         threads: Threads of each engine.
         batch: Inputs in a run.
         results: One per engine that ran.
-        absent: Engine and reason of those that did not.
+        absent: Engine and reason of those that did not, or not to the end.
     """
 
     file: str
@@ -141,6 +143,7 @@ def bench(
         results = [worker.result(expected) for worker in workers]
     if not twins.has_rounding(source):  # else the float twin is another network on purpose
         _require_same(results)
+    absent += [{"engine": r.engine, "reason": _WRONG} for r in results if not math.isfinite(r.error)]
     return Report(
         file=str(path),
         cpu=kernels.cpu_name(),
@@ -148,7 +151,7 @@ def bench(
         operator_library=_has_operator_library(),
         threads=threads,
         batch=batch,
-        results=tuple(results),
+        results=tuple(result for result in results if math.isfinite(result.error)),
         absent=tuple(absent),
     )
 
