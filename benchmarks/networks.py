@@ -1,23 +1,27 @@
 """Speed of whole networks: our files beside onnxruntime, OpenVINO and torch on their dense twins.
 
     python benchmarks/networks.py [--networks cifar-1w1a ...] [--threads 1] [--rounds 31] [--starts 5] [--isa avx2]
-                                  [--out FOLDER]
+                                  [--busy 1] [--out FOLDER]
 
 Each is ResNet-18 with random weights, binarised, exported and timed as `equibit bench` does: batch 1, every engine in a
 process of its own, all in turns. torch runs the same network with its weights made dense: as it is, in bfloat16 with
 channels_last, and both compiled. 1W1A networks have blocks without ReLU (`bireal`); first layer, last layer and
 shortcuts are float unless the name says otherwise. --starts is the number of processes that an engine's cold start is
-measured on. --isa avx2 keeps ours, torch and OpenVINO from wider instructions; onnxruntime cannot be kept. Prints a
-table, and writes NAME.THREADS.json (NAME.THREADS.avx2.json) into FOLDER.
+measured on. --isa avx2 keeps ours, torch and OpenVINO from wider instructions; onnxruntime cannot be kept. --busy 1
+keeps a core busy with another process all the while. Prints a table, and writes NAME.THREADS.json into FOLDER
+(NAME.THREADS.avx2.json, NAME.THREADS.busy.json).
 """
 
 import argparse
 import copy
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +99,18 @@ def write_programs(model: nn.Module, x: Tensor, folder: Path) -> dict[str, Path]
     return programs
 
 
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Processes that only count, for as long as the context lasts."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 def measure(options: Mapping[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     """The report of `bench`."""
     build = {key: value for key, value in options.items() if key != "activations"}
@@ -104,13 +120,14 @@ def measure(options: Mapping[str, Any], arguments: argparse.Namespace) -> dict[s
         folder = Path(name)
         eb.export_onnx(model, folder / "network.onnx", x, **int8)
         programs = write_programs(model, x, folder)
-        report = bench(
-            folder / "network.onnx",
-            threads=arguments.threads,
-            rounds=arguments.rounds,
-            starts=arguments.starts,
-            programs=programs,
-        )
+        with busy(arguments.busy):
+            report = bench(
+                folder / "network.onnx",
+                threads=arguments.threads,
+                rounds=arguments.rounds,
+                starts=arguments.starts,
+                programs=programs,
+            )
     return report.to_dict() | {"file": "a temporary file"}
 
 
@@ -132,19 +149,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--isa", choices=list(LIMITS))
+    parser.add_argument("--busy", type=int, default=0, help="other processes")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     limits = LIMITS.get(arguments.isa, {})
     os.environ.update(limits.get("environment", {}))
     for name in arguments.networks:
         found = measure(NETWORKS[name], arguments)
-        found |= {"network": name, "isa": arguments.isa, "limits": limits, "rounds": arguments.rounds,
-                  "starts": arguments.starts, "hardware": record.hardware("cpu"), "versions": record.versions(),
+        found |= {key: vars(arguments)[key] for key in ("isa", "busy", "rounds", "starts")} | {"limits": limits}
+        found |= {"network": name, "hardware": record.hardware("cpu"), "versions": record.versions(),
                   "commit": record.source_commit()}  # fmt: skip
         print(f"{name}\n{table(found)}")
         if arguments.out:
             arguments.out.mkdir(parents=True, exist_ok=True)
-            target = arguments.out / ".".join(filter(None, (name, str(arguments.threads), arguments.isa, "json")))
+            words = (name, str(arguments.threads), arguments.isa, "busy" if arguments.busy else None, "json")
+            target = arguments.out / ".".join(filter(None, words))
             target.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 

@@ -202,6 +202,7 @@ BINARY = {
     [
         (NETWORK, "net, batch 1", "equibit: 2 ms; onnxruntime-float: 8 ms"),
         (NETWORK | {"isa": "avx2"}, "net, batch 1, engines limited to avx2", "equibit: 2 ms; onnxruntime-float: 8 ms"),
+        (NETWORK | {"busy": 1}, "net, batch 1, a core busy", "equibit: 2 ms; onnxruntime-float: 8 ms"),
         (LAYERS, "binary layers, batch 1, all of each network", "net, sign, avx2: 1.5 ms, 75 MAC a cycle"),
         (
             LINEAR,

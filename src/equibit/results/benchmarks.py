@@ -147,9 +147,14 @@ def _ms(value: float) -> str:
     return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
 
 
-def _network_of(content: Mapping[str, Any]) -> str:
+def conditions(content: Mapping[str, Any]) -> str:
+    """Under what a record of networks was made beside the usual, in words that follow others."""
     limit = f", engines limited to {content['isa']}" if content.get("isa") else ""
-    return f"{content['network']}, batch {content['batch']}{limit}"
+    return f"{limit}, a core busy" if content.get("busy") else limit
+
+
+def _network_of(content: Mapping[str, Any]) -> str:
+    return f"{content['network']}, batch {content['batch']}{conditions(content)}"
 
 
 def _step_of(content: Mapping[str, Any]) -> str:

@@ -105,8 +105,7 @@ def draw(records: Path, out: Path) -> list[Path]:
 
 def _title(content: Mapping[str, Any]) -> str:
     threads = f"{content['threads']} thread{'s' if content['threads'] != 1 else ''}"
-    limit = f", engines limited to {content['isa']}" if content.get("isa") else ""
-    return f"{content['network']}, {threads}, {content['kernel']}{limit}"
+    return f"{content['network']}, {threads}, {content['kernel']}{benchmarks.conditions(content)}"
 
 
 def _layers(file: str, content: Mapping[str, Any]) -> Layers:
