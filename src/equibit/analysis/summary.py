@@ -24,9 +24,10 @@ _FILE_BYTES, _FUNCTION_BYTES, _CALL_BYTES, _TENSOR_BYTES = 500, 1500, 150, 40
 class LayerSummary:
     """One module that holds parameters.
 
-    `method` is None for a float layer; `ratio` is the share of +1 of a binary one, `levels` those of its method; bytes
-    are those of its tensors, as float32 and as stored in the packed checkpoint and in the ONNX file; `macs` are per
-    input.
+    `method` is None for a layer that is not binary; `ratio` is the share of +1 of a binary one, `levels` those of its
+    method; bytes are those of its tensors, as float32 and as stored in the packed checkpoint and in the ONNX file;
+    `macs` are per input; `float_bits` and `input_bits` are those of a weight that is not binary and of an input whose
+    sign is not taken, 8 in files that round them.
     """
 
     name: str
@@ -41,16 +42,18 @@ class LayerSummary:
     onnx_bytes: int
     macs: int
     levels: str = "two"
+    float_bits: int = _FLOAT_BITS
+    input_bits: int = _FLOAT_BITS
 
     @property
     def weight_bits(self) -> int:
-        """Bits of a stored weight: 1, with pruning 2, or 32."""
-        return _FLOAT_BITS if self.method is None else 2 if self.levels == "three" else 1
+        """Bits of a stored weight: 1, with pruning 2, 8 or 32."""
+        return self.float_bits if self.method is None else 2 if self.levels == "three" else 1
 
     @property
     def activation_bits(self) -> int:
-        """Bits of an input value: 1 behind a sign activation, else 32."""
-        return _FLOAT_BITS if self.activation is None else 1
+        """Bits of an input value: 1 behind a sign activation, else 8 or 32."""
+        return self.input_bits if self.activation is None else 1
 
     @property
     def bops(self) -> int:
@@ -122,7 +125,7 @@ class Summary:
                 layer.name or "(model)",
                 layer.kind,
                 "x".join(map(str, layer.shape)),
-                layer.method or "float",
+                layer.method or ("float" if layer.float_bits == _FLOAT_BITS else f"int{layer.float_bits}"),
                 "-" if layer.ratio is None else f"{100 * layer.ratio:.2f} %",
                 size(layer.float_bytes),
                 size(layer.packed_bytes),

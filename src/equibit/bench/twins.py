@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from equibit.bench.unrounded import remove_rounding
 from equibit.errors import FormatError, InputError
 from equibit.runtime import InferenceSession
 
@@ -45,10 +46,20 @@ def random_inputs(session: InferenceSession, batch: int, *, strict: bool = True)
     return inputs
 
 
+def has_rounding(source: Path) -> bool:
+    """Whether a file has float layers in 8 bits."""
+    return any(node.op_type == "QuantizeLinear" for node in onnx.load(source).graph.node)
+
+
 def write_float(source: Path, target: Path) -> None:
-    """Writes the float32 twin: our functions inlined, and what is constant, the unpacked weights too, computed."""
+    """Writes the float32 twin: our functions inlined, and what is constant, the unpacked weights too, computed.
+
+    Float layers that the file has in 8 bits take floats, their weights are those of the file.
+    """
     flat = target.with_suffix(".flat.onnx")
-    onnx.save(onnx.inliner.inline_local_functions(onnx.load(source)), flat)
+    model = onnx.inliner.inline_local_functions(onnx.load(source))
+    remove_rounding(model)
+    onnx.save(model, flat)
     quant_pre_process(flat, target, skip_symbolic_shape=True)  # onnxruntime's constant folding and shape inference
     flat.unlink()
 

@@ -1,4 +1,4 @@
-"""8-bit activations: the scale of each layer's input, from examples of the data."""
+"""8-bit activations: the ranges of tensors, from examples of the data, and the scale of each 1-bit layer's input."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,9 +35,10 @@ def round_inputs(model: ModelProto, calibration: Sequence[Tensor]) -> None:
     nodes = [node for node in our_nodes(model) if not Operator.of(node.op_type).input]
     if not nodes:
         raise InputError("activations='int8' would change nothing: no 1-bit layer of this model takes float inputs.")
-    ranges = _ranges(model, sorted({node.input[0] for node in nodes}), calibration)
+    found = ranges(model, sorted({node.input[0] for node in nodes}), calibration)
     for node in nodes:
-        _round_input(node, ranges[node.input[0]] / _LARGEST)
+        low, high = found[node.input[0]]
+        _round_input(node, (max(-low, high) or 1.0) / _LARGEST)
 
 
 def _round_input(node: NodeProto, scale: float) -> None:
@@ -45,8 +46,12 @@ def _round_input(node: NodeProto, scale: float) -> None:
     node.attribute.append(helper.make_attribute("input_scale", scale))
 
 
-def _ranges(model: ModelProto, names: list[str], calibration: Sequence[Tensor]) -> dict[str, float]:
-    """The largest magnitude in each of the named tensors over the calibration inputs; 1 where it is 0."""
+def ranges(model: ModelProto, names: list[str], calibration: Sequence[Tensor]) -> dict[str, tuple[float, float]]:
+    """The smallest and largest value of each of the named float tensors over the calibration inputs.
+
+    Raises:
+        InputError: The inputs are not what the network takes, or they make a value that is not finite.
+    """
     graph_inputs = [value.name for value in model.graph.input]
     sizes = {len(x) for x in calibration}
     if len(calibration) != len(graph_inputs) or len(sizes) != 1 or not all(sizes):
@@ -54,17 +59,21 @@ def _ranges(model: ModelProto, names: list[str], calibration: Sequence[Tensor]) 
         raise InputError(f"calibration is {shapes}; give as many inputs as the network takes: {graph_inputs}.")
     session = InferenceSession(_probe(model, names))
     inner = [value.name for value in session.get_outputs()]
-    largest = dict.fromkeys(names, 0.0)
+    extents = dict.fromkeys(names, (np.inf, -np.inf))
     (count,) = sizes
     for start in range(0, count, _BATCH):
         batch = [x[start : start + _BATCH].cpu().numpy() for x in calibration]
         feeds = dict(zip(graph_inputs, batch, strict=True))
         found = feeds | dict(zip(inner, _run(session, inner, feeds), strict=True))
-        for name in names:
-            largest[name] = float(np.maximum(largest[name], np.abs(found[name]).max(initial=0)))  # NaN stays
-    if not all(map(np.isfinite, largest.values())):
+        for name, (low, high) in extents.items():
+            values = found[name]
+            extents[name] = (
+                float(np.minimum(low, values.min(initial=np.inf))),  # NaN stays
+                float(np.maximum(high, values.max(initial=-np.inf))),
+            )
+    if not np.isfinite(list(extents.values())).all():
         raise InputError("calibration makes an activation that is not finite; look for NaN in the inputs.")
-    return {name: value or 1.0 for name, value in largest.items()}
+    return extents
 
 
 def _probe(model: ModelProto, names: list[str]) -> bytes:
@@ -73,7 +82,7 @@ def _probe(model: ModelProto, names: list[str]) -> bytes:
     probe.CopyFrom(model)
     known = {value.name for value in model.graph.input}
     del probe.graph.output[:]
-    inner = [name for name in names if name not in known] or [our_nodes(model)[0].output[0]]
+    inner = [name for name in names if name not in known] or [value.name for value in model.graph.output]
     probe.graph.output.extend(make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inner)
     probe.functions.extend(functions(model))
     data: bytes = probe.SerializeToString()

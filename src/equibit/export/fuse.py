@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx import ModelProto, NodeProto, helper
 
-from equibit.export.graph import Array, attribute, initializers, our_nodes
+from equibit.export.graph import Array, attribute, initializers, only_reader, our_nodes
 from equibit.packed.onnx_ops import DOMAIN, POOL, Operator
 
 
@@ -24,7 +24,7 @@ def fuse(model: ModelProto) -> int:
     for name in [node.name for node in our_nodes(model)]:
         for pick in (_add, _activation):
             node = next(node for node in our_nodes(model) if node.name == name)
-            step = _only_reader(model, node)
+            step = only_reader(model, node)
             new = None if step is None else pick(node, step, shapes, values)
             if step is not None and new is not None:
                 step.CopyFrom(new)
@@ -37,14 +37,6 @@ def _shapes(model: ModelProto) -> dict[str, list[Any]]:
     """Shapes of the tensors of the graph: numbers, and names of sizes that are free."""
     known = [*model.graph.value_info, *model.graph.input, *model.graph.output]
     return {v.name: [d.dim_value or d.dim_param for d in v.type.tensor_type.shape.dim] for v in known}
-
-
-def _only_reader(model: ModelProto, node: NodeProto) -> NodeProto | None:
-    """The one node that reads the output of `node`, once, where nobody else does."""
-    output = node.output[0]
-    readers = [other for other in model.graph.node for name in other.input if name == output]
-    alone = len(readers) == 1 and output not in {value.name for value in model.graph.output}
-    return readers[0] if alone else None
 
 
 def _extended(node: NodeProto, step: NodeProto, operator: Operator, **parts: Any) -> NodeProto:

@@ -1,7 +1,9 @@
 """Passes over the exported graph: names, batch norm folding, and what does not belong into a file."""
 
 import re
+from ast import literal_eval
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,14 @@ def our_nodes(model: ModelProto) -> list[NodeProto]:
 def is_layer(node: NodeProto) -> bool:
     """Whether a node is a packed layer."""
     return bool(node.domain == DOMAIN and node.op_type != POOL)
+
+
+def only_reader(model: ModelProto, node: NodeProto) -> NodeProto | None:
+    """The one node that reads the output of `node`, once, where nobody else does."""
+    output = node.output[0]
+    readers = [other for other in model.graph.node for name in other.input if name == output]
+    alone = len(readers) == 1 and output not in {value.name for value in model.graph.output}
+    return readers[0] if alone else None
 
 
 def attribute(node: NodeProto, name: str) -> Any:
@@ -52,8 +62,29 @@ def name_nodes(model: ModelProto) -> None:
         del node.attribute[next(i for i, a in enumerate(node.attribute) if a.name == "layer")]
 
 
+def name_float_layers(model: ModelProto, layers: Collection[str]) -> list[str]:
+    """Gives the nodes of the named modules, all constant but for their input, the module's name; returns the names.
+
+    torch's exporter names a weight after its module unless it transposes it; then the node still knows the module,
+    which it does not where batch norm was folded into it. The second call of a layer gets the name with `#2`.
+    """
+    calls: Counter[str] = Counter()
+    constants, names = {tensor.name for tensor in model.graph.initializer}, []
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul") or not constants.issuperset(node.input[1:]):
+            continue
+        scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "[]")
+        candidates = (node.input[1].removesuffix(".weight"), *literal_eval(scopes)[-2:-1])
+        name = next((name for name in candidates if name in layers), None)
+        if name is not None:
+            calls[name] += 1
+            node.name = name if calls[name] == 1 else f"{name}#{calls[name]}"
+            names.append(node.name)
+    return names
+
+
 def layer_name(node: NodeProto) -> str:
-    """The layer that one of our nodes is a call of."""
+    """The layer that a node with its name is a call of."""
     return re.sub(r"#\d+$", "", node.name)
 
 

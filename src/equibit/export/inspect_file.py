@@ -15,6 +15,7 @@ from equibit import bits
 from equibit.analysis import LayerSummary, Summary
 from equibit.errors import FileError, FormatError
 from equibit.export.graph import Array, attribute, initializers, is_layer, slots
+from equibit.export.quantized import QuantizedLayer, quantized_layers
 from equibit.packed.onnx_ops import Operator
 from equibit.runtime import InferenceSession
 
@@ -33,11 +34,18 @@ def summarize_onnx(path: str | os.PathLike[str]) -> Summary:
     """
     model = read(path)
     values = initializers(model)
-    nodes = [n for n in model.graph.node if is_layer(n) or _weight(n, values) is not None]
+    rounded = {layer.node.name: layer for layer in quantized_layers(model)}
+    nodes = [n for n in model.graph.node if is_layer(n) or n.name in rounded or _weight(n, values) is not None]
     shapes = _shapes(model, [_extent(node) for node in nodes])
     method = next((p.value for p in model.metadata_props if p.key == "equibit.method"), "binary")
-    layers = tuple(_describe(node, values, shapes[_extent(node)], method) for node in nodes)
-    counted = {name for node in nodes for name in node.input}
+    layers = tuple(
+        _describe_rounded(rounded[node.name], shapes[_extent(node)])
+        if node.name in rounded
+        else _describe(node, values, shapes[_extent(node)], method)
+        for node in nodes
+    )
+    steps = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    counted = {name for node in (*nodes, *steps) for name in node.input}
     rest = sum(v.size for name, v in values.items() if name not in counted and v.dtype == np.float32)
     size = Path(path).stat().st_size
     binary = [layer for layer in layers if layer.method]
@@ -111,7 +119,6 @@ def _describe(node: NodeProto, values: dict[str, Array], extent: tuple[int, ...]
         count = int(np.prod(shape)) + filters + slope
     else:
         shape, count = inputs[0].shape, sum(t.size for t in inputs)
-    positions = np.prod(extent[1:]) // extent[1 if "Conv" in node.op_type else -1]
     return LayerSummary(
         name=node.name,
         kind=replace(Operator.of(node.op_type), residual="", activation="").name if ours else node.op_type,
@@ -123,9 +130,36 @@ def _describe(node: NodeProto, values: dict[str, Array], extent: tuple[int, ...]
         float_bytes=4 * count,
         packed_bytes=stored,
         onnx_bytes=stored,
-        macs=int(positions * np.prod(shape)),
+        macs=_macs(node, shape, extent),
         levels="three" if ours and "mask" in slots(node) else "two",
+        input_bits=8 if ours and Operator.of(node.op_type).input == "Int8" else 32,
     )
+
+
+def _describe_rounded(layer: QuantizedLayer, extent: tuple[int, ...]) -> LayerSummary:
+    bias = layer.bias
+    count = layer.weight.size + (0 if bias is None else bias.size)
+    stored = layer.weight.nbytes + layer.scale.nbytes + (0 if bias is None else bias.nbytes)
+    return LayerSummary(
+        name=layer.node.name,
+        kind=layer.node.op_type,
+        shape=layer.weight.shape,
+        parameters=count,
+        method=None,
+        activation=None,
+        ratio=None,
+        float_bytes=4 * count,
+        packed_bytes=stored,
+        onnx_bytes=stored,
+        macs=_macs(layer.node, layer.weight.shape, extent),
+        float_bits=8,
+        input_bits=8,
+    )
+
+
+def _macs(node: NodeProto, shape: tuple[int, ...], extent: tuple[int, ...]) -> int:
+    positions = np.prod(extent[1:]) // extent[1 if "Conv" in node.op_type else -1]
+    return int(positions * np.prod(shape))
 
 
 def _ratio(node: NodeProto, values: dict[str, Array], fan_in: int) -> float:

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 
 from equibit.errors import InputError, StateError, unknown
 from equibit.export.calibrate import round_inputs
+from equibit.export.float_layers import quantize_layers
 from equibit.export.functions import OPSET, functions
 from equibit.export.fuse import fuse, take_pools
-from equibit.export.graph import fold_batch_norms, name_nodes, strip
+from equibit.export.graph import fold_batch_norms, name_float_layers, name_nodes, strip
 from equibit.files import write_bytes
 from equibit.layers import binary_layers
 from equibit.packed import PackedLayer, pack, packed_layers
 
 Inputs = Tensor | tuple[Tensor, ...]
-ACTIVATIONS = ("float", "int8")
+PRECISIONS = ("float", "int8")
 METADATA = ("format", "method", "dataset", "classes", "mean", "std", "recipe")
 FORMAT = "1"
 
@@ -36,6 +37,8 @@ def export_onnx(
     activations: str = "float",
     calibration: Inputs | None = None,
     metadata: Mapping[str, Any] | None = None,
+    *,
+    float_layers: str = "float",
 ) -> int:
     """Writes a model to ONNX with 1-bit weights, batch norm folded, and a dynamic batch size.
 
@@ -49,20 +52,24 @@ def export_onnx(
         example_input: An input, or a tuple of inputs; dim 0 is the batch.
         activations: `float`, or `int8`: every packed layer that takes float inputs rounds them to 8 bits, with a
             fixed scale that `calibration` gives it. Layers that take signs stay as they are.
-        calibration: For `int8`, inputs as in training, like `example_input`; some hundred are enough.
+        calibration: For `int8` in either place, inputs as in training, like `example_input`; some hundred are enough.
         metadata: Any of method, dataset, classes, mean, std, recipe (with or without the prefix `equibit.`);
             written as strings, lists as JSON. `format` and `method` are filled in.
+        float_layers: `float`, or `int8`: every Linear and Conv1d/2d/3d that is not binary, such as first and last
+            layer, has 8-bit weights and takes 8-bit inputs, in standard operators that onnxruntime runs on integers.
 
     Returns:
         Size of the file in bytes.
 
     Raises:
-        InputError: Unknown metadata key, metadata that JSON cannot hold, another value of `activations`, no batch
-            of example inputs, or calibration inputs that are missing, not wanted or not what the model takes.
-        StateError: torch cannot export the model with a dynamic batch size, or it is not float32.
+        InputError: Unknown metadata key, metadata that JSON cannot hold, another value of `activations` or
+            `float_layers`, no batch of example inputs, no layer to round, or calibration inputs that are missing, not
+            wanted or not what the model takes.
+        StateError: torch cannot export the model with a dynamic batch size, or it is not float32; or weights to be
+            rounded are not finite.
         FileError: The file cannot be written.
     """
-    _check_activations(activations, calibration)
+    _check_rounding(activations, float_layers, calibration)
     properties = _properties(metadata or {})
     examples = _examples(example_input)
     packed = pack(model) if next(binary_layers(model), None) else copy.deepcopy(model).eval()
@@ -71,12 +78,16 @@ def export_onnx(
     _check_float32(packed, examples)
     proto = _trace(packed, examples)
     name_nodes(proto)
+    left = name_float_layers(proto, _float_layers(packed))
     fold_batch_norms(proto)
     fuse(proto)
     take_pools(proto)
     strip(proto)
-    if calibration is not None:
-        round_inputs(proto, calibration if isinstance(calibration, tuple) else (calibration,))
+    inputs = calibration if isinstance(calibration, tuple) else () if calibration is None else (calibration,)
+    if activations == "int8":
+        round_inputs(proto, inputs)
+    if float_layers == "int8":
+        quantize_layers(proto, left, inputs)
     proto.functions.extend(functions(proto))
     onnx.helper.set_model_props(proto, {f"equibit.{key}": value for key, value in properties.items()})
     proto.producer_name, proto.producer_version = "equibit", ""
@@ -86,13 +97,24 @@ def export_onnx(
     return len(data)
 
 
-def _check_activations(activations: str, calibration: Inputs | None) -> None:
-    if activations not in ACTIVATIONS:
-        raise unknown("activations", activations, ACTIVATIONS)
-    if activations == "int8" and calibration is None:
-        raise InputError("activations='int8' needs calibration=: inputs as in training, a tensor (n, ...) or a tuple.")
-    if activations == "float" and calibration is not None:
-        raise InputError("calibration is given, but activations='float' needs none; say activations='int8'.")
+def _check_rounding(activations: str, float_layers: str, calibration: Inputs | None) -> None:
+    given = {"activations": activations, "float_layers": float_layers}
+    for name, value in given.items():
+        if value not in PRECISIONS:
+            raise unknown(name, value, PRECISIONS)
+        if value == "int8" and calibration is None:
+            raise InputError(f"{name}='int8' needs calibration=: inputs as in training, a tensor (n, ...) or a tuple.")
+    if "int8" not in given.values() and calibration is not None:
+        raise InputError(
+            "calibration is given, but nothing is rounded; say activations='int8' or float_layers='int8', or both."
+        )
+
+
+def _float_layers(model: nn.Module) -> set[str]:
+    """Names of the layers that can be written in 8 bits."""
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    layers = ((name, module) for name, module in model.named_modules() if isinstance(module, kinds))
+    return {name for name, layer in layers if getattr(layer, "padding_mode", "zeros") == "zeros"}
 
 
 def _properties(metadata: Mapping[str, Any]) -> dict[str, str]:

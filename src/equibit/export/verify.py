@@ -17,39 +17,18 @@ from torch import Tensor, nn
 
 from equibit.activations import SignActivation
 from equibit.errors import FormatError, InputError
+from equibit.export.check_rounded import RoundedLayers
 from equibit.export.graph import Array, attribute, initializers, layer_name, our_nodes, slots
+from equibit.export.layer_check import TOLERANCE, LayerCheck, distance, magnitude
 from equibit.export.onnx_file import Inputs
+from equibit.export.quantized import quantized_layers
 from equibit.layers import binary_layers
 from equibit.packed import PackedConv, PackedLayer, pack, packed_layers
 from equibit.packed.onnx_ops import Operator
 from equibit.runtime import InferenceSession
 
-# Float32 sums in another order differ by a few eps of their terms: measured about 1e-6 of the largest output in
-# lenet5 and resnet18. 1e-3 leaves room for deeper networks; a wrong bit in a layer is found by comparing bits, whatever
-# it does to the outputs.
-TOLERANCE = 1e-3
 _LAYER_INPUTS = 32  # inputs for the comparison inside the network, where every layer's output is kept
 _BATCH = 256
-
-
-@dataclass(frozen=True)
-class LayerCheck:
-    """One packed layer on the file's inputs to it: are the bits equal, and how far apart are the outputs?
-
-    `max_abs_error` and `tolerance` are of the file's layer output, which holds what was folded and fused into it.
-    `input_ok` says whether the file's inputs are, within the tolerance, what the model computes there.
-    """
-
-    name: str
-    bits_equal: bool
-    max_abs_error: float
-    tolerance: float
-    input_ok: bool
-
-    @property
-    def ok(self) -> bool:
-        """Bits equal and both errors within the tolerance."""
-        return self.bits_equal and self.input_ok and self.max_abs_error <= self.tolerance < np.inf
 
 
 @dataclass(frozen=True)
@@ -57,15 +36,17 @@ class Check:
     """The outcome of `verify_onnx`.
 
     Attributes:
-        ok: Every layer ok, agreement 1, and the outputs within the tolerance. With binary or 8-bit activations
-            agreement may be less: there ok means that the outputs agree while the model gets the file's input at
-            every binary layer, 8-bit ones rounded as the file does (an input a rounding error from 0 has one sign
-            here and the other there).
+        ok: Every layer ok, agreement 1, and the outputs within the tolerance. With binary or 8-bit activations, or
+            float layers in 8 bits, agreement may be less: there ok means that the outputs agree while the model gets
+            the file's input at every binary layer, 8-bit ones rounded as the file does (an input a rounding error
+            from 0 has one sign here and the other there), and the file's output behind every layer in 8 bits.
         max_abs_error: Largest difference of an output.
         agreement: Share of predictions (largest entry of the first output along dim 1) that are the same.
         n: Number of inputs.
         tolerance: Allowed `max_abs_error`, 1e-3 of the largest output.
-        layers: Layer by layer.
+        layers: Layer by layer: binary ones, and float ones that the file has in 8 bits.
+        accuracy: Share of the labels that the file predicts; None without labels.
+        model_accuracy: The model's.
     """
 
     ok: bool
@@ -74,13 +55,15 @@ class Check:
     n: int
     tolerance: float
     layers: tuple[LayerCheck, ...]
+    accuracy: float | None = None
+    model_accuracy: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
 
 
-def verify_onnx(model: nn.Module, path: str | os.PathLike[str], inputs: Inputs) -> Check:
+def verify_onnx(model: nn.Module, path: str | os.PathLike[str], inputs: Inputs, labels: Tensor | None = None) -> Check:
     """Compares an exported file with the model it was made from, layer by layer and in its outputs.
 
     The model may return tensors, or tuples, lists and mappings of them, as the models of Transformers do.
@@ -89,12 +72,14 @@ def verify_onnx(model: nn.Module, path: str | os.PathLike[str], inputs: Inputs) 
         model: The binarised, packed or float model.
         path: The exported file.
         inputs: Inputs of the model, batch in dim 0, or a tuple of them.
+        labels: Class of each input, for the accuracies.
 
     Returns:
         The comparison; it never raises because of a difference.
 
     Raises:
-        InputError: No inputs, or not what the file takes; or the model returns something other than tensors.
+        InputError: No inputs, or not what the file takes; not a label for each; or the model returns something other
+            than tensors.
         FileError: No file at `path`.
         FormatError: The file cannot be read, or its layers are not the model's.
     """
@@ -102,13 +87,16 @@ def verify_onnx(model: nn.Module, path: str | os.PathLike[str], inputs: Inputs) 
     n = tensors[0].shape[0] if tensors and tensors[0].dim() else 0
     if n == 0:
         raise InputError("verify_onnx needs at least one input; give a tensor (n, ...) with n >= 1.")
+    if labels is not None and labels.shape != (n,):
+        raise InputError(f"labels have the shape {tuple(labels.shape)}; give one label for each of the {n} inputs.")
     session = InferenceSession(path)
     packed = pack(model) if next(binary_layers(model), None) else copy.deepcopy(model).eval()
     for _, layer in packed_layers(packed):
         layer.forward = layer.dense  # type: ignore[method-assign]  # not the kernels that run the file
     guide = _Guide(Path(path), tuple(t[:_LAYER_INPUTS] for t in tensors))
     outputs_ok = _check_layers(packed, guide)
-    error = magnitude = same = total = 0.0
+    error = largest = same = total = 0.0
+    right = np.zeros(2)
     for start in range(0, n, _BATCH):
         batch = tuple(t[start : start + _BATCH] for t in tensors)
         found = _run(session, batch)
@@ -116,33 +104,26 @@ def verify_onnx(model: nn.Module, path: str | os.PathLike[str], inputs: Inputs) 
         if [f.shape for f in found] != [e.shape for e in expected]:
             shapes = [f.shape for f in found], [e.shape for e in expected]
             raise FormatError(f"{path} gives outputs of the shapes {shapes[0]}, the model {shapes[1]}.")
-        error = max(error, *map(_distance, found, expected))
-        magnitude = max(magnitude, *map(_magnitude, expected))
-        matches = _predictions(found[0]) == _predictions(expected[0])
+        error = max(error, *map(distance, found, expected))
+        largest = max(largest, *map(magnitude, expected))
+        predictions = [_predictions(side[0]) for side in (found, expected)]
+        matches = predictions[0] == predictions[1]
         same, total = same + float(matches.sum()), total + matches.size
-    tolerance = TOLERANCE * magnitude
+        if labels is not None:
+            wanted = labels[start : start + _BATCH].cpu().numpy()
+            right += [(side == wanted).sum() for side in predictions]
+    tolerance = TOLERANCE * largest
     agreement = same / total
     if guide.takes_all:
         outputs_ok = agreement == 1 and error <= tolerance < np.inf
-    layers = tuple(guide.checks)
-    return Check(outputs_ok and all(layer.ok for layer in layers), error, agreement, n, tolerance, layers)
+    layers = (*guide.checks, *guide.rounded.checks)
+    ok = outputs_ok and all(layer.ok for layer in layers)
+    accuracies = (None, None) if labels is None else (float(right[0] / n), float(right[1] / n))
+    return Check(ok, error, agreement, n, tolerance, layers, *accuracies)
 
 
 def _predictions(outputs: Array) -> Array:
     return outputs.argmax(axis=1) if outputs.ndim > 1 and outputs.shape[1] > 1 else np.zeros(len(outputs))
-
-
-def _distance(found: Array, expected: Array) -> float:
-    """Largest difference; infinite where one of the two is not finite, or the shapes differ."""
-    if found.shape != expected.shape:
-        return np.inf
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(found.astype(np.float64) - expected)
-    return float(np.where(np.isnan(difference), np.inf, difference).max(initial=0.0))
-
-
-def _magnitude(values: Array) -> float:
-    return max(float(np.abs(values).max(initial=0.0)), 1e-6)
 
 
 def _run(session: InferenceSession, batch: tuple[Tensor, ...]) -> list[Array]:
@@ -182,21 +163,26 @@ def _tensors(outputs: Any) -> Iterator[Tensor]:
 class _Guide:
     """Runs the file once, then gives each packed layer of the model the file's input and compares the outputs.
 
-    `takes_all` says that every layer takes its input as it is, neither its signs nor rounded values.
+    `takes_all` says that every layer takes its input as it is, neither its signs nor rounded values. `rounded` does
+    the same for the float layers that the file has in 8 bits.
     """
 
     def __init__(self, path: Path, batch: tuple[Tensor, ...]) -> None:
         self.path, self.batch, proto = path, batch, onnx.load(path)
         nodes = our_nodes(proto)
-        self.takes_all = not any(Operator.of(node.op_type).input for node in nodes)
+        self.rounded = RoundedLayers(quantized_layers(proto))
+        inner = {name: TensorProto.FLOAT for node in nodes for name in (*node.input, *node.output)}
+        inner |= self.rounded.tensors
+        self.takes_all = not self.rounded.calls and not any(Operator.of(node.op_type).input for node in nodes)
         self.constants = initializers(proto)
         self.outputs = [value.name for value in proto.graph.output]
         known = {*self.constants, *self.outputs, *(value.name for value in proto.graph.input)}
-        inner = {name: None for node in nodes for name in (*node.input, *node.output) if name not in known}
-        proto.graph.output.extend(make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inner)
+        inner = {name: kind for name, kind in inner.items() if name not in known}
+        proto.graph.output.extend(make_tensor_value_info(name, kind, None) for name, kind in inner.items())
         results = _run(InferenceSession(proto.SerializeToString()), batch)
         self.found = self.constants | dict(zip([*self.outputs, *inner], results, strict=True))
         self.found |= {v.name: x.cpu().numpy() for v, x in zip(proto.graph.input, batch, strict=True)}
+        self.rounded.found = self.found
         self.calls: dict[str, list[onnx.NodeProto]] = {}
         for node in nodes:
             self.calls.setdefault(layer_name(node), []).append(node)
@@ -218,7 +204,7 @@ class _Guide:
         if isinstance(layer, PackedConv) and layer.padding_mode != "zeros":
             given = F.pad(given, [-side for side in layer.pads])  # the file pads before the node
         own = layer.argument(x).cpu().numpy()
-        self.input_ok = _distance(given.numpy(), own) <= TOLERANCE * _magnitude(own) < np.inf
+        self.input_ok = distance(given.numpy(), own) <= TOLERANCE * magnitude(own) < np.inf
         self.argument = None
         if given.shape != x.shape:
             return args, kwargs
@@ -239,14 +225,15 @@ class _Guide:
             node = self.calls[layer.spec.name].pop(0)
             values = {slot: self.found[node.input[i]] for slot, i in slots(node).items()}
             expected = _fused(node, values, _folded(layer, node, values, output.double().cpu().numpy()))
-            error, tolerance = _distance(self.found[node.output[0]], expected), TOLERANCE * _magnitude(expected)
+            error, tolerance = distance(self.found[node.output[0]], expected), TOLERANCE * magnitude(expected)
             same = _same_bits(layer, values)
             self.checks.append(LayerCheck(node.name, same, error, tolerance, self.input_ok))
 
 
 def _check_layers(packed: nn.Module, guide: _Guide) -> bool:
     """Compares each call of a layer on the file's inputs; whether the network's outputs then agree."""
-    handles = [
+    handles = guide.rounded.attach(packed, lambda: _evaluate(packed, tuple(x[:1] for x in guide.batch)))
+    handles += [
         handle
         for _, layer in packed_layers(packed)
         for handle in (
@@ -259,13 +246,13 @@ def _check_layers(packed: nn.Module, guide: _Guide) -> bool:
     outputs = _evaluate(packed, guide.batch)
     for handle in handles:
         handle.remove()
-    left = [name for name, nodes in guide.calls.items() if nodes]
+    left = [name for name, nodes in (guide.calls | guide.rounded.calls).items() if nodes]
     if left or guide.missing:
         raise FormatError(
             f"{guide.path} has the layers {left}, which the model does not call, and lacks {guide.missing}."
         )
     return all(
-        _distance(guide.found[name], output) <= TOLERANCE * _magnitude(output) < np.inf
+        distance(guide.found[name], output) <= TOLERANCE * magnitude(output) < np.inf
         for name, output in zip(guide.outputs, outputs, strict=False)
     )
 
