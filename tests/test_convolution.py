@@ -63,8 +63,8 @@ class Case:
         self.pads = [*begin, *end]
         self.pad_value = int(self.rng.choice([-1, 0, 1])) if self.kind == "sign" and not self.transposed else 0
 
-    def weights(self):
-        self.levels = str(self.rng.choice(["two", "offset", "three"]))
+    def weights(self, levels=None):
+        self.levels = levels or str(self.rng.choice(["two", "offset", "three"]))
         shape = (self.filters, self.channels, *self.kernel)
         self.w = self.rng.choice(np.array([-1, 1], np.int8), size=shape)
         if self.levels == "three":
@@ -181,15 +181,16 @@ def test_random_layers_equal_plain_sums(kind, seed):
 
 def conv2d(channels, filters, size, kind="real", **changes):
     """A 3x3 convolution with padding 1, changed where said."""
-    case = Case(0, kind)
+    case = Case(changes.pop("seed", 0), kind)
     case.axes, case.transposed, case.groups = 2, False, changes.pop("groups", 1)
     case.channels, case.filters, case.size = channels, filters, [size, size]
     case.batch = changes.pop("batch", 1)
     case.kernel = case.stride = case.dilation = [1, 1]
     case.kernel, case.pads, case.extra, case.pad_value = [3, 3], [1] * 4, [0, 0], 0
+    levels = changes.pop("levels", None)
     for name, value in changes.items():
         setattr(case, name, value)
-    case.weights()
+    case.weights(levels)
     case.epilogue()
     case.x = case.rng.standard_normal((case.batch, case.groups * channels, size, size)).astype(F32)
     return case
@@ -213,6 +214,73 @@ def conv2d(channels, filters, size, kind="real", **changes):
 )
 def test_layers_of_networks_equal_plain_sums(kind, arguments):
     check(conv2d(kind=kind, **arguments))
+
+
+def depthwise(maps, size, kind, **changes):
+    """A depthwise convolution whose weights the kernel for whole maps takes."""
+    return conv2d(1, changes.pop("filters", maps), size, kind, groups=maps, levels="two", **changes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"stride": [2, 2]},
+        {"stride": [2, 2], "pads": [0] * 4},
+        {"pads": [2, 0, 1, 3]},
+        {"kernel": [5, 5], "pads": [2] * 4},
+        {"kernel": [5, 5], "pads": [2] * 4, "stride": [2, 2]},
+        {"kernel": [7, 7], "pads": [3] * 4},
+        {"kernel": [2, 4], "pads": [1, 3, 0, 2], "stride": [1, 2]},
+        {"dilation": [2, 3], "pads": [2, 3, 2, 3]},
+        {"stride": [3, 1]},
+        {"stride": [1, 3]},
+        {"kernel": [1, 33], "pads": [0, 16, 0, 16]},
+        {"filters": 15},
+    ],
+    ids=str,
+)
+def test_depthwise_layers_equal_plain_sums(kind, changes):
+    for seed, size in enumerate((1, 7, 8, 13, 16, 24, 39)):
+        case = depthwise(5, size, kind, seed=seed, batch=1 + seed % 3, **changes)
+        reach = [d * (k - 1) + 1 for d, k in zip(case.dilation, case.kernel, strict=True)]
+        if all(size + sum(case.pads[axis::2]) >= reach[axis] for axis in range(2)):
+            check(case)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_depthwise_layers_of_three_levels_and_of_large_maps(kind):
+    check(conv2d(1, 12, 15, kind, groups=6, levels="three", seed=3))
+    check(depthwise(3, 150, kind, seed=4))
+    check(depthwise(3, 150, kind, seed=5, stride=[2, 2]))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_special_values_of_depthwise_layers(level, stride):
+    """What is not finite reaches the places of its own map that read it, and no others."""
+    case = depthwise(4, 20, "real", stride=[stride] * 2)
+    case.w = np.ones_like(case.w)
+    case.bits = bits.pack_bits(bits.filters_to_rows(case.w))
+    case.activation, case.slope = "none", None
+    case.x[0, 1, 0, 0] = np.inf
+    case.x[0, 2, 19, 19] = np.nan
+    y = case.run(case.layer(level), None, 1)
+    infinite, nans = np.isposinf(y), np.isnan(y)
+    assert infinite[0, 1, : 2 // stride, : 2 // stride].all()
+    assert infinite.sum() == (2 // stride) ** 2
+    assert nans[0, 2, -(2 // stride) :, -(2 // stride) :].all()
+    assert nans.sum() == (2 // stride) ** 2
+
+
+@pytest.mark.parametrize("pad_value", [-1, 0, 1])
+@pytest.mark.parametrize("channels", [1, 3, 5, 16, 21, 22, 31, 32, 33])
+def test_words_that_hold_several_taps(channels, pad_value):
+    for seed, levels in enumerate(("two", "offset", "three")):
+        check(conv2d(channels, 10, 9, "sign", pad_value=pad_value, levels=levels, seed=seed))
+        changes = {"kernel": [5, 4], "pads": [2, 1, 2, 2], "stride": [2, 1], "groups": 2}
+        check(conv2d(channels, 40, 7, "sign", pad_value=pad_value, levels=levels, seed=seed, batch=2, **changes))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -306,9 +374,10 @@ def test_explain_names_what_runs(kind):
     case = conv2d(64, 64, 8, kind)
     words = {"real": "floats", "sign": "signs", "int8": "int8"}
     assert words[kind] in case.layer().explain(1, [1, 8, 8])
-    depthwise = conv2d(1, 24, 8, kind, groups=24)
+    with_offset = conv2d(1, 24, 8, kind, groups=24, levels="offset")
+    assert "map by map" in depthwise(24, 8, kind).layer().explain(1, [1, 8, 8])
     if kind == "real":
-        assert "too few filters" in depthwise.layer().explain(1, [1, 8, 8])
+        assert "too few filters" in with_offset.layer().explain(1, [1, 8, 8])
 
 
 def make(**changes):

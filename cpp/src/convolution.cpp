@@ -18,6 +18,8 @@ const char* name_of(Family family) {
       return "floats, a multiplication each: a group has too few filters for tables";
     case Family::grouped:
       return "floats, a multiplication each, group after group: a group has few channels and filters";
+    case Family::depthwise:
+      return "floats, a multiplication each, map by map: a group has one channel";
     case Family::float_row:
       return "floats, row by row";
     case Family::byte_table:

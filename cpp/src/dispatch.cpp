@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "depthwise_levels.h"
 #include "finish_levels.h"
 #include "gather_levels.h"
 #include "gemv_levels.h"
@@ -23,6 +24,7 @@ void fill_avx2(Kernels& kernels) {
   kernels.select_f64 = select_f64_avx2;
   kernels.value_at_f32 = value_at_f32_avx2;
   kernels.value_at_f64 = value_at_f64_avx2;
+  fill_depthwise_avx2(kernels.tiles);
   fill_finish_avx2(kernels.tiles);
   fill_gather_avx2(kernels.tiles);
   fill_table_avx2(kernels.tiles);
@@ -36,6 +38,7 @@ void fill_avx512(Kernels& kernels) {
   kernels.select_f64 = select_f64_avx512;
   kernels.value_at_f32 = value_at_f32_avx512;
   kernels.value_at_f64 = value_at_f64_avx512;
+  fill_depthwise_avx512(kernels.tiles);
   fill_finish_avx512(kernels.tiles);
   fill_gather_avx512(kernels.tiles);
   fill_table_avx512(kernels.tiles);
@@ -82,6 +85,9 @@ bool has_avx512_icl() { return false; }
 #ifdef EQUIBIT_NEON_LEVEL
 void fill_neon(Kernels& kernels) {
   fill_portable(kernels);
+  fill_depthwise_neon(kernels.tiles);
+  fill_finish_neon(kernels.tiles);
+  fill_gather_neon(kernels.tiles);
   fill_gemv_neon(kernels.tiles);
   fill_table_neon(kernels.tiles);
   fill_xnor_neon(kernels);

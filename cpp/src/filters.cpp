@@ -37,6 +37,16 @@ std::int64_t BinaryRows::tap_rows(Family family) const {
   return (channels_ + channels_per_row(family) - 1) / channels_per_row(family);
 }
 
+std::int64_t BinaryRows::taps_together(Family family) const {
+  return channels_per_row(family) == word_bits ? std::clamp<std::int64_t>(word_bits / channels_, 1, taps_)
+                                               : 1;
+}
+
+std::int64_t BinaryRows::panel_rows(Family family) const {
+  const std::int64_t together = taps_together(family);
+  return (taps_ + together - 1) / together * tap_rows(family);
+}
+
 std::int64_t BinaryRows::row_bytes(Family family) const {
   return (panel_rows(family) * channels_per_row(family) + 7) / 8;
 }
@@ -56,6 +66,16 @@ void BinaryRows::write_row(std::int64_t row, Family family, std::uint8_t* out) c
 }
 
 void BinaryRows::write_bits(const Word* bits, Family family, std::uint8_t* out) const {
+  const std::int64_t together = taps_together(family);
+  if (together > 1) {
+    std::vector<Word> words(static_cast<std::size_t>(panel_rows(family)), 0);
+    for (std::int64_t tap = 0; tap < taps_; ++tap) {
+      const Word of_tap = read_bits(bits, tap * channels_, channels_);
+      words[static_cast<std::size_t>(tap / together)] |= of_tap << (tap % together * channels_);
+    }
+    std::memcpy(out, words.data(), words.size() * sizeof(Word));
+    return;
+  }
   const std::int64_t stride = tap_rows(family) * channels_per_row(family);  // bits of a tap
   if (stride == channels_) {
     std::memcpy(out, bits, static_cast<std::size_t>(row_bytes(family)));
@@ -76,6 +96,7 @@ LaidOut::LaidOut(const BinaryRows& rows, Family family)
       row_bytes_(rows.row_bytes(family)),
       group_stride_(0),
       n_(rows.n()),
+      per_filter_(rows.per_filter()),
       laid_out_(rows.groups() * rounded_up(size_of(rows.in_group()), 64)),
       ones_(size_of(1)) {
   group_stride_ = rounded_up(size_of(rows.in_group()), 64);
@@ -110,12 +131,23 @@ std::int64_t LaidOut::size_of(std::int64_t count) const {
       return table_size(count, row_bytes_);
     case Family::dense:
     case Family::grouped:
+    case Family::depthwise:
       return count * n_ * static_cast<std::int64_t>(sizeof(float));
     case Family::float_row:
     case Family::byte_row:
       return gemv_size(count, row_bytes_);
   }
   return 0;
+}
+
+// A filter's rows become one, their sum.
+void LaidOut::add_rows(std::int64_t filters, float* out) const {
+  if (per_filter_ == 1) return;
+  for (std::int64_t filter = 0; filter < filters; ++filter) {
+    for (std::int64_t i = 0; i < n_; ++i) {
+      out[filter * n_ + i] = out[2 * filter * n_ + i] + out[(2 * filter + 1) * n_ + i];
+    }
+  }
 }
 
 void LaidOut::lay_out(const std::uint8_t* rows, std::int64_t count, std::uint8_t* out) const {
@@ -133,6 +165,9 @@ void LaidOut::lay_out(const std::uint8_t* rows, std::int64_t count, std::uint8_t
     case Family::dense:
     case Family::grouped:
       return lay_out_dense(rows, count, n_, reinterpret_cast<float*>(out));
+    case Family::depthwise:
+      lay_out_dense(rows, count, n_, reinterpret_cast<float*>(out));
+      return add_rows(count / per_filter_, reinterpret_cast<float*>(out));
     case Family::float_row:
     case Family::byte_row:
       return lay_out_gemv(rows, count, row_bytes_, out);

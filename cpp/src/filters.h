@@ -9,16 +9,19 @@
 
 namespace equibit {
 
-// What computes a layer: words, floats (by tables or by multiplications) or quads of bytes, in tiles or one
-// row at a time.
-enum class Family { xnor, xnor_row, table, dense, grouped, float_row, byte_table, vnni, byte_row };
+// What computes a layer: words, floats (by tables or by multiplications) or quads of bytes, in tiles, one row
+// at a time, or whole maps.
+enum class Family { xnor, xnor_row, table, dense, grouped, depthwise, float_row, byte_table, vnni, byte_row };
 
-constexpr std::size_t family_count = 9;
+constexpr std::size_t family_count = 10;
 
 // Whether it takes one input of a linear layer at a time.
 constexpr bool is_single(Family family) {
   return family == Family::xnor_row || family == Family::float_row || family == Family::byte_row;
 }
+
+// Whether it takes tiles of places.
+constexpr bool has_tiles(Family family) { return !is_single(family) && family != Family::depthwise; }
 
 // Channels that a panel row holds.
 constexpr std::int64_t channels_per_row(Family family) {
@@ -57,9 +60,12 @@ class BinaryRows {
   std::int64_t groups() const { return groups_; }
   std::int64_t in_group() const { return in_group_; }  // rows of a group
 
-  // Panel rows of a tap and of a filter, and the bytes of a row's bits.
+  // Taps that share a panel row: words hold several taps of few channels.
+  std::int64_t taps_together(Family family) const;
+
+  // Panel rows of a tap, as gathered, and of a filter, and the bytes of a row's bits.
   std::int64_t tap_rows(Family family) const;
-  std::int64_t panel_rows(Family family) const { return taps_ * tap_rows(family); }
+  std::int64_t panel_rows(Family family) const;
   std::int64_t row_bytes(Family family) const;
 
   // Sum of the weights of a row at a tap; `row` counts over all groups.
@@ -94,11 +100,13 @@ class LaidOut {
   // Bytes that `count` rows take.
   std::int64_t size_of(std::int64_t count) const;
   void lay_out(const std::uint8_t* rows, std::int64_t count, std::uint8_t* out) const;
+  void add_rows(std::int64_t filters, float* out) const;
 
   Family family_;
   std::int64_t row_bytes_;
   std::int64_t group_stride_;
   std::int64_t n_;
+  std::int64_t per_filter_;
   Aligned laid_out_, ones_;
 };
 

@@ -185,24 +185,31 @@ void quantize_planes(const float* x, std::int64_t channels, std::int64_t places,
   }
 }
 
+// step(at, tail) for every vector of `count` values.
+template <typename Isa, typename Step>
+void each_vector(std::int64_t count, const Step& step) {
+  const auto whole = Isa::first(Isa::lanes);
+  std::int64_t at = 0;
+  for (; at + Isa::lanes <= count; at += Isa::lanes) step(at, whole);
+  if (at < count) step(at, Isa::first(count - at));
+}
+
 template <typename Isa>
 void sign_f32(const float* x, std::int64_t count, float* out) {
-  for (std::int64_t at = 0; at < count; at += Isa::lanes) {
-    const auto tail = Isa::first(count - at);
-    Isa::store(out + at, Isa::not_below(Isa::load(x + at, tail), Isa::all(0), Isa::all(1), Isa::all(-1)),
-               tail);
-  }
+  const auto zero = Isa::all(0), plus = Isa::all(1), minus = Isa::all(-1);
+  each_vector<Isa>(count, [=](std::int64_t at, auto tail) {
+    Isa::store(out + at, Isa::not_below(Isa::load(x + at, tail), zero, plus, minus), tail);
+  });
 }
 
 template <typename Isa>
 void quantize_f32(const float* x, std::int64_t count, float scale, float* out) {
   const auto steps = Isa::all(scale), low = Isa::all(-127), high = Isa::all(127);
-  for (std::int64_t at = 0; at < count; at += Isa::lanes) {
-    const auto tail = Isa::first(count - at);
+  each_vector<Isa>(count, [=](std::int64_t at, auto tail) {
     const auto value = Isa::div(Isa::load(x + at, tail), steps);
     Isa::store(out + at, Isa::float_of(Isa::round(Isa::above(Isa::below(value, low, low), high, high))),
                tail);
-  }
+  });
 }
 
 template <typename Isa>

@@ -77,6 +77,8 @@ class Worker {
   void compute(std::int64_t piece);
   void compute_band(std::int64_t piece);
   void compute_groups(std::int64_t piece);
+  void compute_maps(std::int64_t piece);
+  const float* make_maps(const Place& place, std::int64_t count);
   void compute_tile(const Place& place, std::int64_t first, std::int64_t count);
   void compute_row(const Place& place, std::int64_t first, std::int64_t count);
   void fill_panel(const Place& place);
@@ -135,6 +137,7 @@ void Worker::make_plane(std::int64_t index) {
 void Worker::compute(std::int64_t piece) {
   if (job_.cut.bands != 0) return compute_band(piece);
   if (family_ == Family::grouped) return compute_groups(piece);
+  if (family_ == Family::depthwise) return compute_maps(piece);
   const std::int64_t first = piece % job_.cut.chunks * job_.cut.chunk;
   const std::int64_t last = std::min(first + job_.cut.chunk, rows_.in_group());
   const Place place = place_of(piece / job_.cut.chunks);
@@ -169,6 +172,43 @@ void Worker::compute_groups(std::int64_t piece) {
   finish_tile(place, 0, groups * rows_.in_group());
 }
 
+Size2 flat(const Size3& size) { return {size[1], size[2]}; }
+
+void Worker::compute_maps(std::int64_t piece) {
+  const Place place = place_of(piece);
+  const Geometry& geometry = plan_.geometry();
+  const std::int64_t groups = std::min(job_.cut.groups, rows_.groups() - place.group);
+  const std::int64_t per_group = geometry.filters / geometry.groups, first = place.group * per_group;
+  const Size3 output = output_size(geometry, job_.cut.input);
+  const Depthwise layer{flat(job_.cut.input),
+                        flat(output),
+                        flat(geometry.kernel),
+                        flat(geometry.stride),
+                        flat(geometry.dilation),
+                        flat(geometry.pads_begin),
+                        groups * per_group,
+                        per_group,
+                        job_.laid_out.group_stride() / static_cast<std::int64_t>(sizeof(float)),
+                        reinterpret_cast<const float*>(job_.laid_out.from(place.group, 0))};
+  const std::int64_t at = (place.image * geometry.filters + first) * product(output);
+  const float* residual = job_.arrays.residual;
+  tiles_.depthwise_f32(layer, plan_.epilogue_from(first), make_maps(place, groups),
+                       residual == nullptr ? nullptr : residual + at, job_.arrays.y + at);
+}
+
+// What the weights of `count` groups multiply.
+const float* Worker::make_maps(const Place& place, std::int64_t count) {
+  const std::int64_t size = product(job_.cut.input);
+  const float* x = job_.arrays.x + (place.image * rows_.groups() + place.group) * size;
+  if (plan_.input() == InputKind::real) return x;
+  if (plan_.input() == InputKind::sign) {
+    tiles_.sign_f32(x, count * size, panel<float>());
+  } else {
+    tiles_.quantize_f32(x, count * size, plan_.input_scale(), panel<float>());
+  }
+  return panel<float>();
+}
+
 // Bands have whole tiles, all about as many.
 void Worker::compute_band(std::int64_t piece) {
   const Cut& cut = job_.cut;
@@ -187,7 +227,7 @@ void Worker::compute_band(std::int64_t piece) {
 Place Worker::place_of(std::int64_t index) const {
   const Cut& cut = job_.cut;
   const std::int64_t groups = (rows_.groups() + cut.groups - 1) / cut.groups;
-  if (is_single(family_)) return {nullptr, index / groups, index % groups, 0};
+  if (!has_tiles(family_)) return {nullptr, index / groups, index % groups * cut.groups, 0};
   const auto tiles = static_cast<std::int64_t>(cut.map->places.tiles().size());
   const std::int64_t repeat = std::min(index / (tiles * groups), cut.repeats);
   const Map* map = repeat < cut.repeats ? cut.map.get() : cut.rest.get();
@@ -219,7 +259,8 @@ void Worker::fill_panel(const Place& place) {
                        reinterpret_cast<std::uint32_t*>(to));
     }
   }
-  const std::int64_t rows = rows_.panel_rows(family_);
+  const std::int64_t rows = rows_.taps() * tap_rows, together = rows_.taps_together(family_);
+  if (together > 1) return tiles_.fold_few_bits(panel<Word>(), rows, lanes, together, rows_.channels());
   if (family_ == Family::xnor) return tiles_.fold_words(panel<Word>(), rows, lanes);
   const std::int64_t extra = ScratchLayout::padded_rows(rows_, family_) - rows;
   std::memset(panel_ + rows * lanes * unit, 0, static_cast<std::size_t>(extra * lanes * unit));
@@ -342,7 +383,7 @@ void Worker::finish_lanes(const Epilogue& epilogue, Results results, Counts term
 std::int64_t count_pieces(const Plan& plan, const Cut& cut) {
   if (cut.bands != 0) return cut.batch * plan.rows().groups() * cut.bands * cut.chunks;
   std::int64_t places = cut.batch;
-  if (!is_single(cut.family)) {
+  if (has_tiles(cut.family)) {
     places = cut.repeats == 0 ? 0 : cut.repeats * static_cast<std::int64_t>(cut.map->places.tiles().size());
     if (cut.rest != nullptr) places += static_cast<std::int64_t>(cut.rest->places.tiles().size());
   }
@@ -357,7 +398,8 @@ std::size_t scratch_of(const Plan& plan, const Cut& cut) {
 }
 
 void run_cut(const Plan& plan, const Cut& cut, const Arrays& arrays, ParallelFor& parallel) {
-  const std::int64_t planes = plan.input() == InputKind::real ? 0 : cut.batch * plan.rows().groups();
+  const bool as_they_are = plan.input() == InputKind::real || cut.family == Family::depthwise;
+  const std::int64_t planes = as_they_are ? 0 : cut.batch * plan.rows().groups();
   Job job{plan,
           cut,
           arrays,

@@ -66,11 +66,13 @@ class Plan {
   bool shares_rows(const Cut& cut) const;
   void cut_bands(Cut& cut, int threads) const;
   void cut_groups(Cut& cut, std::int64_t tiles) const;
+  void cut_maps(Cut& cut, int threads) const;
   std::shared_ptr<const Map> map_of(const Size3& input, std::int64_t images) const;
   std::shared_ptr<const Map> make_map(const Size3& input, std::int64_t images) const;
   void keep_numbers(const Layer& layer);
 
   bool is_grouped() const;
+  bool is_depthwise(const Size3& input) const;
   bool has_words() const { return input_ == InputKind::sign && !grouped_; }
 
   Geometry geometry_;

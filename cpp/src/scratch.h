@@ -19,9 +19,14 @@ struct ScratchLayout {
 
   ScratchLayout(const Plan& plan, const Cut& cut) {
     const BinaryRows& rows = plan.rows();
+    if (cut.family == Family::depthwise) {
+      keep_maps(plan, cut);
+      return;
+    }
     const std::int64_t unit = lane_bytes(cut.family);
     const std::int64_t lanes = is_single(cut.family) ? 1 : most_lanes;
-    const std::int64_t panel_rows = padded_rows(rows, cut.family);
+    const std::int64_t panel_rows = std::max(
+        padded_rows(rows, cut.family), rows.taps() * rows.tap_rows(cut.family));  // before they are joined
     planes = plan.input() == InputKind::real
                  ? 0
                  : rounded_up(cut.batch * plan.image_elements(cut.input) * unit, line);
@@ -31,6 +36,13 @@ struct ScratchLayout {
     sums = rounded_up(rounded_up(block, table_block) * places * 4, line);
     totals = rounded_up(2 * filter_block * most_lanes * 4, line);
     tables = rounded_up(table_bytes(rows, cut.family), line);
+  }
+
+  // A worker makes the maps of its piece ready itself.
+  void keep_maps(const Plan& plan, const Cut& cut) {
+    planes = sums = totals = tables = block = 0;
+    const std::int64_t values = plan.input() == InputKind::real ? 0 : cut.groups * product(cut.input);
+    panel = rounded_up(values * static_cast<std::int64_t>(sizeof(float)), line);
   }
 
   static std::int64_t table_bytes(const BinaryRows& rows, Family family) {

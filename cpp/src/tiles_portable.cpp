@@ -2,6 +2,7 @@
 
 #include "tiles_portable.h"
 
+#include "depthwise_levels.h"
 #include "finish_levels.h"
 #include "gather_levels.h"
 #include "layouts.h"
@@ -10,8 +11,20 @@ namespace equibit {
 
 namespace {
 
-void fold_words(Word* panel, std::int64_t words, std::int64_t lanes) {
-  for (std::int64_t i = lanes; i < words * lanes; ++i) panel[i] ^= panel[i - lanes];
+void fold_words(Word* panel, std::int64_t rows, std::int64_t lanes) {
+  for (std::int64_t i = lanes; i < rows * lanes; ++i) panel[i] ^= panel[i - lanes];
+}
+
+void fold_few_bits(Word* panel, std::int64_t rows, std::int64_t lanes, std::int64_t together,
+                   std::int64_t bits) {
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t lane = 0; lane < lanes; ++lane) {
+      const Word part = panel[row * lanes + lane] << (row % together * bits);
+      Word& word = panel[row / together * lanes + lane];
+      word = row % together == 0 ? part : word | part;
+    }
+  }
+  fold_words(panel, (rows + together - 1) / together, lanes);
 }
 
 // Bits that differ are where the XOR of the folded words changes from one word to the next.
@@ -151,6 +164,7 @@ void pack_planes(const float* x, std::int64_t channels, std::int64_t places, Wor
 TileKernels portable_tiles() {
   TileKernels tiles{};
   tiles.fold_words = fold_words;
+  tiles.fold_few_bits = fold_few_bits;
   tiles.xnor_tile = xnor_tile;
   tiles.table_tile_f32 = table_tile_f32;
   tiles.table_rows_f32 = table_rows_f32;
@@ -163,6 +177,7 @@ TileKernels portable_tiles() {
   tiles.gemv_xnor = gemv_xnor;
   tiles.dense_tile_f32 = dense_tile_f32;
   tiles.pack_planes = pack_planes;
+  fill_depthwise_portable(tiles);
   fill_gather_portable(tiles);
   fill_finish_portable(tiles);
   return tiles;

@@ -23,6 +23,7 @@ struct Avx512Words {
 
   static Vector add(Vector a, Vector b) { return _mm512_add_epi64(a, b); }
   static Vector differ(Vector a, Vector b) { return _mm512_xor_si512(a, b); }
+  static Vector shift(Vector v, std::int64_t bits) { return _mm512_sll_epi64(v, _mm_cvtsi64_si128(bits)); }
   static Vector descents(Vector a, Vector b, Vector c) {
     return _mm512_ternarylogic_epi64(a, b, c, (0xF0 & ~0xCC) | (0xCC & ~0xAA));
   }

@@ -56,12 +56,31 @@ struct Tally {
 };
 
 template <typename Isa>
-void fold_words(Word* panel, std::int64_t words, std::int64_t lanes) {
+void fold_words(Word* panel, std::int64_t rows, std::int64_t lanes) {
   for (std::int64_t lane = 0; lane < lanes; lane += Isa::lanes) {
     auto parity = Isa::zero();
-    for (Word* place = panel + lane; place < panel + words * lanes; place += lanes) {
+    for (Word* place = panel + lane; place < panel + rows * lanes; place += lanes) {
       parity = Isa::differ(parity, Isa::load(place));
       Isa::store(place, parity);
+    }
+  }
+}
+
+// Words are written behind the rows that are still to be read.
+template <typename Isa>
+void fold_few_bits(Word* panel, std::int64_t rows, std::int64_t lanes, std::int64_t together,
+                   std::int64_t bits) {
+  for (std::int64_t lane = 0; lane < lanes; lane += Isa::lanes) {
+    const Word* from = panel + lane;
+    Word* to = panel + lane;
+    auto parity = Isa::zero();
+    for (std::int64_t left = rows; left > 0; left -= together) {
+      const std::int64_t count = left < together ? left : together;
+      for (std::int64_t i = 0; i < count; ++i, from += lanes) {
+        parity = Isa::differ(parity, Isa::shift(Isa::load(from), i * bits));
+      }
+      Isa::store(to, parity);
+      to += lanes;
     }
   }
 }
@@ -239,6 +258,7 @@ template <typename Isa>
 void fill_xnor(Kernels& kernels) {
   kernels.pack_f32 = pack_rows<Isa>;
   kernels.tiles.fold_words = fold_words<Isa>;
+  kernels.tiles.fold_few_bits = fold_few_bits<Isa>;
   kernels.tiles.xnor_tile = xnor_tile<Isa>;
   kernels.tiles.gemv_xnor = gemv_xnor<Isa>;
   kernels.tiles.pack_planes = pack_planes<Isa>;

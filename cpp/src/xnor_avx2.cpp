@@ -32,6 +32,7 @@ struct Avx2 {
 
   static Vector add(Vector a, Vector b) { return _mm256_add_epi64(a, b); }
   static Vector differ(Vector a, Vector b) { return _mm256_xor_si256(a, b); }
+  static Vector shift(Vector v, std::int64_t bits) { return _mm256_sll_epi64(v, _mm_cvtsi64_si128(bits)); }
   static Vector descents(Vector a, Vector b, Vector c) {
     return _mm256_or_si256(_mm256_andnot_si256(b, a), _mm256_andnot_si256(c, b));
   }

@@ -28,6 +28,7 @@ struct Neon {
   }
 
   static Vector differ(Vector a, Vector b) { return veorq_u64(a, b); }
+  static Vector shift(Vector v, std::int64_t bits) { return vshlq_u64(v, vdupq_n_s64(bits)); }
   static Vector descents(Vector a, Vector b, Vector c) {
     const Vector after = vreinterpretq_u64_u32(vmvnq_u32(vreinterpretq_u32_u64(c)));
     return vbslq_u64(b, after, a);

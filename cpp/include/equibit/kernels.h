@@ -22,12 +22,6 @@ struct LinearShape {
   std::int64_t n;        // bits of a row
 };
 
-// A pair of sizes along the two spatial axes.
-struct Size2 {
-  std::int64_t height;
-  std::int64_t width;
-};
-
 // x: [batch][input.height][input.width][groups][words_for(channels)], filters: as `repack_filters` writes
 // them, y: [batch][filters][output.height][output.width].
 struct Conv2dShape {

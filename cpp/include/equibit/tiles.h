@@ -152,10 +152,37 @@ struct Grouped {
   const float* weights;        // [group][filter][tap][channel]
 };
 
+// A pair of sizes along the two spatial axes.
+struct Size2 {
+  std::int64_t height;
+  std::int64_t width;
+};
+
+// Columns of taps of a depthwise kernel.
+constexpr std::int64_t most_depthwise_width = 32;
+
+// Neighbouring maps of a depthwise convolution, whose stride across is 1 or 2; `padding` is that before the
+// first row and column.
+struct Depthwise {
+  Size2 input, output, kernel, stride, dilation, padding;
+  std::int64_t maps;           // of the output
+  std::int64_t per_plane;      // how many of them read one map of the input
+  std::int64_t weight_stride;  // from a map of the input to the next
+  const float* weights;        // [map of the input][per_plane][kernel]
+};
+
+inline const float* weights_of(const Depthwise& layer, std::int64_t map) {
+  return layer.weights + map / layer.per_plane * layer.weight_stride +
+         map % layer.per_plane * layer.kernel.height * layer.kernel.width;
+}
+
 struct TileKernels {
   // panel[word][lane] = XOR of the words of that lane up to it, in place: what every panel of xnor_tile goes
-  // through once, after it was gathered. panel [words][lanes].
-  void (*fold_words)(Word* panel, std::int64_t words, std::int64_t lanes);
+  // through once, after it was gathered. panel [rows][lanes]; a word is a row.
+  void (*fold_words)(Word* panel, std::int64_t rows, std::int64_t lanes);
+  // The same where a word is `together` rows of `bits` bits, the first one lowest.
+  void (*fold_few_bits)(Word* panel, std::int64_t rows, std::int64_t lanes, std::int64_t together,
+                        std::int64_t bits);
   // out[filter][lane] = number of bits in which filter and lane differ. panel [words][lanes] as fold_words
   // leaves it, filters as lay_out_words writes them, out [filter_block * blocks][lanes].
   void (*xnor_tile)(const Word* panel, std::int64_t words, std::int64_t lanes, const Word* filters,
@@ -193,6 +220,11 @@ struct TileKernels {
   // dense_tile_f32, straight from the planes of many groups.
   void (*grouped_tile_f32)(const Tap* taps, std::int64_t count, const Grouped& layer, const float* planes,
                            float* out);
+
+  // y[map] = epilogue(map's kernel over planes[map / per_plane]) in float32, with zeros outside; planes, y
+  // and residual, or null, hold whole maps one after the other; y may be the residual.
+  void (*depthwise_f32)(const Depthwise& layer, const Epilogue& epilogue, const float* planes,
+                        const float* residual, float* y);
 
   // planes[c / 64][place], bit c % 64 = x[c][place] >= 0; x [channels][places].
   void (*pack_planes)(const float* x, std::int64_t channels, std::int64_t places, Word* planes);
