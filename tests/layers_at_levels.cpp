@@ -104,6 +104,11 @@ struct Case {
     if (draw(0, 2) == 0) layer.bias = bias.data();
     x = draw_floats(batch * layer.geometry.groups * layer.geometry.channels * places(input));
     if (draw(0, 2) == 0) residual = draw_floats(outputs());
+    if (layer.input != InputKind::sign || layer.geometry.groups != 1 || layer.offset != nullptr) return;
+    layer.gives_words = draw(0, 2) == 0;
+    if (!layer.gives_words) return;
+    layer.activation = Activation::none;
+    residual.clear();
   }
 
   std::vector<float> run(const Level& level) const {
@@ -113,8 +118,15 @@ struct Case {
     const std::unique_ptr<void, decltype(&std::free)> scratch(std::aligned_alloc(64, (size + 127) / 64 * 64),
                                                               &std::free);
     std::vector<float> y(static_cast<std::size_t>(outputs()), NAN);
-    convolution.run(x.data(), residual.empty() ? nullptr : residual.data(), y.data(), batch, input,
+    std::vector<Word> words(static_cast<std::size_t>(outputs()));  // room enough
+    void* results = layer.gives_words ? static_cast<void*>(words.data()) : y.data();
+    convolution.run(x.data(), residual.empty() ? nullptr : residual.data(), results, batch, input,
                     scratch.get(), alone);
+    if (!layer.gives_words) return y;
+    y.clear();
+    for (const Word word : words) {
+      for (int part = 0; part < 64; part += 16) y.push_back(static_cast<float>(word >> part & 0xFFFF));
+    }
     return y;
   }
 

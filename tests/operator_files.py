@@ -20,6 +20,15 @@ OPERATORS = [
         ("", "Add"),
         ("", "Relu", "PRelu", "Clip"),
     )
+] + [
+    Operator("Xnor", levels, base, residual, activation, words, sign)
+    for words, sign in (("Words", ""), ("", "Sign"), ("Words", "Sign"))
+    for levels, base, residual, activation in itertools.product(
+        ("Binary", "Ternary") if sign else ("Binary", "Offset", "Ternary"),
+        ("Linear", "Conv"),
+        ("",) if sign else ("", "Add"),
+        ("",) if sign else ("", "Relu", "PRelu", "Clip"),
+    )
 ]
 
 
@@ -40,8 +49,12 @@ def random_case(operator, name, seed):
     rng = np.random.default_rng(seed)
     axes = 0 if operator.base == "Linear" else int(rng.integers(1, 4))
     draw = lambda low, high: [int(n) for n in rng.integers(low, high + 1, axes)]  # noqa: E731
-    group = int(rng.integers(1, 4)) if axes else 1
-    channels, filters = int(rng.integers(1, 90 if axes < 2 else 20)), group * int(rng.integers(1, 9))
+    in_words = operator.words or operator.sign
+    group = int(rng.integers(1, 4)) if axes and not in_words else 1
+    channels, filters = (
+        int(rng.integers(1, 90 if axes < 2 else 20)),
+        group * int(rng.integers(1, 70 if in_words else 9)),
+    )
     kernel, stride, dilation, size = draw(1, 3), draw(1, 3), draw(1, 2), draw(5, 8)
     begins, ends = draw(0, 2), draw(0, 2)
     case = Case(operator, name, (group * channels, *size), (filters,), {"shape": [filters, *kernel, channels]}, {})
@@ -93,6 +106,9 @@ def _constants(case, rng, filters, fan_in):
         "slope": values(*slope),
     }
     case.constants = {name: value for name, value in case.constants.items() if name in case.operator.inputs}
+    if case.operator.sign:  # thresholds
+        case.constants["scale"] = rng.integers(-1, 2, filters).astype(np.float32)
+        case.constants["bias"] = rng.integers(-5, 6, filters).astype(np.float32)
     if case.operator.input == "Int8":
         case.attributes["input_scale"] = 0.02
     if case.operator.activation == "Clip":
@@ -103,9 +119,22 @@ def inputs(case, batch, seed=0):
     """X and the residual, if the operator takes one."""
     rng = np.random.default_rng(seed)
     found = {f"{case.name}.X": rng.standard_normal((batch, *case.shape)).astype(np.float32)}
+    if case.operator.words:
+        found = {name: words(x) for name, x in found.items()}
     if case.operator.residual:
         found[f"{case.name}.residual"] = rng.standard_normal((batch, *case.output)).astype(np.float32)
     return found
+
+
+def words(x):
+    """The signs of x (batch, channels, *places) as the operators have them: uint64 (batch, words, *places)."""
+    rows = bits.pack_bits(np.moveaxis(x, 1, -1)).view(np.uint64)
+    return np.moveaxis(rows, -1, 1).copy()
+
+
+def shape_of_output(case):
+    """Of one output, without the batch."""
+    return (-(-case.output[0] // 64), *case.output[1:]) if case.operator.sign else case.output
 
 
 def model(cases, body=function):
@@ -119,10 +148,13 @@ def model(cases, body=function):
         nodes.append(node)
         constants += [numpy_helper.from_array(v, f"{case.name}.{k}") for k, v in case.constants.items()]
         given += [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *value.shape[1:]])
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(value.dtype), ["batch", *value.shape[1:]]
+            )
             for name, value in inputs(case, 1).items()
         ]
-        results.append(helper.make_tensor_value_info(f"{case.name}.Y", TensorProto.FLOAT, ["batch", *case.output]))
+        kind = TensorProto.UINT64 if case.operator.sign else TensorProto.FLOAT
+        results.append(helper.make_tensor_value_info(f"{case.name}.Y", kind, ["batch", *shape_of_output(case)]))
     graph = helper.make_graph(nodes, "nodes", given, results, constants)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("equibit", 1)]
     functions = [body(name) for name in sorted({case.operator.name for case in cases})]
@@ -133,9 +165,13 @@ def poisoned(name):
     """A function of the operator's inputs that gives NaN, whatever the operator computes."""
     operator = Operator.of(name)
     nan = helper.make_node("Constant", [], ["nan"], value_float=float("nan"))
-    result = helper.make_node("Add", ["X", "nan"], ["Y"])
+    given = helper.make_node("Cast", ["X"], ["x"], to=TensorProto.FLOAT)
+    sum_ = helper.make_node("Add", ["x", "nan"], ["y"])
+    result = helper.make_node("Cast", ["y"], ["Y"], to=TensorProto.UINT64 if operator.sign else TensorProto.FLOAT)
     opset = [helper.make_opsetid("", OPSET)]
-    return helper.make_function("equibit", name, operator.inputs, ["Y"], [nan, result], opset, operator.attributes)
+    return helper.make_function(
+        "equibit", name, operator.inputs, ["Y"], [nan, given, sum_, result], opset, operator.attributes
+    )
 
 
 def without(case, attribute):

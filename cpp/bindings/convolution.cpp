@@ -21,7 +21,8 @@ namespace {
 
 using Bytes = Input<std::uint8_t>;
 using Floats = Input<float>;
-using Result = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Elements = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;  // floats, or words of signs
+using Result = nb::ndarray<nb::c_contig, nb::device::cpu>;
 
 // The threads of the OpenMP runtime in the process, which is torch's.
 class OpenMp final : public ParallelFor {
@@ -66,9 +67,14 @@ Activation activation_named(const std::string& name) {
 
 InputKind input_named(const std::string& name) {
   if (name == "real") return InputKind::real;
-  if (name == "sign") return InputKind::sign;
+  if (name == "sign" || name == "words") return InputKind::sign;
   if (name == "int8") return InputKind::int8;
-  raise_input_error("input is '" + name + "'. Allowed: real, sign, int8.");
+  raise_input_error("input is '" + name + "'. Allowed: real, sign, words, int8.");
+}
+
+bool output_named(const std::string& name) {
+  if (name == "real" || name == "words") return name == "words";
+  raise_input_error("output is '" + name + "'. Allowed: real, words.");
 }
 
 const Level& level_named(const std::string& name) {
@@ -82,7 +88,11 @@ const Level& level_named(const std::string& name) {
 class Laid {
  public:
   Laid(const Layer& layer, const Level& level)
-      : geometry_(layer.geometry), level_(level.name), convolution_(layer, kernels_of(level)) {}
+      : geometry_(layer.geometry),
+        takes_words_(layer.takes_words),
+        gives_words_(layer.gives_words),
+        level_(level.name),
+        convolution_(layer, kernels_of(level)) {}
 
   const char* level() const { return level_; }
 
@@ -96,23 +106,28 @@ class Laid {
     return output_size(geometry_, input);
   }
 
-  void run(const Floats& x, const std::optional<Floats>& residual, const Result& y, std::int64_t batch,
+  void run(const Elements& x, const std::optional<Floats>& residual, const Result& y, std::int64_t batch,
            const Size3& input, int threads) const {
     check(batch, input);
     if (threads < 1 || threads > 4096) {
       raise_input_error("threads is " + std::to_string(threads) + ". Allowed: 1 to 4096.");
     }
-    const auto count = [batch](std::int64_t channels, const Size3& size) {
-      return static_cast<std::size_t>(batch * channels * size[0] * size[1] * size[2]);
+    const auto count = [batch](std::int64_t channels, const Size3& size, bool words) {
+      return static_cast<std::size_t>(batch * (words ? words_for(channels) : channels) * size[0] * size[1] *
+                                      size[2]);
     };
-    const std::size_t results = count(geometry_.filters, output_size(geometry_, input));
-    const bool fit = x.size() == count(geometry_.groups * geometry_.channels, input) && y.size() == results;
-    if (!fit || (residual && residual->size() != results)) {
+    const std::size_t results = count(geometry_.filters, output_size(geometry_, input), gives_words_);
+    const std::size_t inputs = count(geometry_.groups * geometry_.channels, input, takes_words_);
+    if (x.size() != inputs || y.size() != results || (residual && residual->size() != results)) {
       raise_input_error("x, y or the residual does not have the size of the layer's input or output.");
     }
-    const float* x_data = x.data();
+    if (x.dtype() != type_of(takes_words_) || y.dtype() != type_of(gives_words_)) {
+      raise_input_error("x or y does not hold float32, or uint64 where the layer takes or gives words.");
+    }
+    if (residual && gives_words_) raise_input_error("a layer that gives words takes no residual.");
+    const void* x_data = x.data();
     const float* residual_data = residual ? residual->data() : nullptr;
-    float* y_data = y.data();
+    void* y_data = y.data();
     const nb::gil_scoped_release released;
     OpenMp parallel(threads);
     void* scratch = scratch_of_thread(convolution_.scratch_size(batch, input, threads));
@@ -120,12 +135,15 @@ class Laid {
   }
 
  private:
+  static nb::dlpack::dtype type_of(bool words) { return words ? nb::dtype<Word>() : nb::dtype<float>(); }
+
   void check(std::int64_t batch, const Size3& input) const {
     const std::string problem = find_problem(geometry_, batch, input);
     if (!problem.empty()) raise_input_error(problem);
   }
 
   Geometry geometry_;
+  bool takes_words_, gives_words_;
   const char* level_;
   Convolution convolution_;
 };
@@ -135,7 +153,8 @@ void make(Laid* self, const Bytes& bits, const std::optional<Bytes>& mask, const
           const Size3& stride, const Size3& dilation, const Size3& pads_begin, const Size3& pads_end,
           std::int64_t channels, std::int64_t groups, bool transposed, const Size3& output_padding,
           const std::string& input, std::int32_t pad_value, float input_scale, const std::string& activation,
-          const std::optional<Floats>& slope, float low, float high, const std::string& level) {
+          const std::optional<Floats>& slope, float low, float high, const std::string& output,
+          const std::string& level) {
   if (bits.ndim() != 2) raise_input_error("bits has " + std::to_string(bits.ndim()) + " axes; needed: 2.");
   Layer layer;
   layer.geometry = {groups,        channels, static_cast<std::int64_t>(bits.shape(0)),
@@ -143,6 +162,9 @@ void make(Laid* self, const Bytes& bits, const std::optional<Bytes>& mask, const
                     pads_begin,    pads_end, transposed,
                     output_padding};
   layer.input = input_named(input);
+  layer.takes_words = input == "words";
+  layer.gives_words = output_named(output);
+  layer.offset = offset ? offset->data() : nullptr;
   layer.pad_value = pad_value;
   layer.input_scale = input_scale;
   layer.activation = activation_named(activation);
@@ -183,7 +205,7 @@ void define_convolution(nb::module_& module) {
            nb::arg("transposed") = false, nb::arg("output_padding") = zeros, nb::arg("input") = "real",
            nb::arg("pad_value") = 0, nb::arg("input_scale") = 1.0F, nb::arg("activation") = "none",
            nb::arg("slope").noconvert().none() = nb::none(), nb::arg("low") = -1.0F, nb::arg("high") = 1.0F,
-           nb::arg("level") = "")
+           nb::arg("output") = "real", nb::arg("level") = "")
       .def_prop_ro("level", &Laid::level)
       .def("explain", &Laid::explain, nb::arg("batch"), nb::arg("input"))
       .def("output_size", &Laid::output, nb::arg("input"))

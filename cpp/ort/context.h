@@ -58,10 +58,11 @@ class Context {
     return shape;
   }
 
-  float* data(const Value* value) const {
+  template <typename Element = float>
+  Element* data(const Value* value) const {
     void* elements = nullptr;
     call<GetTensorData>(api_, const_cast<Value*>(value), &elements);
-    return static_cast<float*>(elements);
+    return static_cast<Element*>(elements);
   }
 
  private:

@@ -7,6 +7,7 @@
 #include "attributes.h"
 #include "context.h"
 #include "equibit/convolution.h"
+#include "equibit/word.h"
 #include "node.h"
 #include "scratch.h"
 #include "session_threads.h"
@@ -24,6 +25,7 @@ class Kernel {
         geometry_(node.layer.geometry),
         axes_(node.axes),
         linear_(op.base == Base::linear),
+        words_(op.words),
         residual_(op.residual ? op.position("residual") : 0),
         threads_(op.threads),
         convolution_(node.layer, *op.kernels),
@@ -43,8 +45,8 @@ class Kernel {
     if (work.batch == 0) return;
     const ScratchPool::Lease lease(*scratch_, convolution_.scratch_size(work.batch, work.places, threads_));
     SessionThreads threads(api_, raw, threads_);
-    convolution_.run(context.data(x), residual == nullptr ? nullptr : context.data(residual), context.data(y),
-                     work.batch, work.places, lease.memory(), threads);
+    convolution_.run(context.data<void>(x), residual == nullptr ? nullptr : context.data(residual),
+                     context.data<void>(y), work.batch, work.places, lease.memory(), threads);
   }
 
   const Api* api() const { return api_; }
@@ -69,26 +71,32 @@ class Kernel {
     return work;
   }
 
+  // How many of the elements along an axis hold that many channels.
+  static std::int64_t elements(std::int64_t channels, bool words) {
+    return words ? words_for(channels) : channels;
+  }
+
   Work plan_linear(const TensorShape& input) const {
-    if (input.rank < 1 || input.sizes[input.rank - 1] != geometry_.channels) {
+    const std::int64_t channels = elements(geometry_.channels, words_.taken);
+    if (input.rank < 1 || input.sizes[input.rank - 1] != channels) {
       throw Problem("the input has the shape " + input.describe() + "; its last dimension must be " +
-                    std::to_string(geometry_.channels) + ".");
+                    std::to_string(channels) + ".");
     }
     Work work{1, {1, 1, 1}, input};
     for (std::size_t i = 0; i + 1 < input.rank; ++i) work.batch *= input.sizes[i];
-    work.output.sizes[input.rank - 1] = geometry_.filters;
+    work.output.sizes[input.rank - 1] = elements(geometry_.filters, words_.given);
     return work;
   }
 
   Work plan_convolution(const TensorShape& input) const {
-    const std::int64_t channels = geometry_.groups * geometry_.channels;
+    const std::int64_t channels = elements(geometry_.groups * geometry_.channels, words_.taken);
     if (input.rank != axes_ + 2 || input.sizes[1] != channels) {
       throw Problem("the input has the shape " + input.describe() + "; it must have " +
                     std::to_string(axes_ + 2) + " dimensions and " + std::to_string(channels) + " channels.");
     }
     Work work{input.sizes[0], {1, 1, 1}, input};
     std::copy_n(input.sizes.begin() + 2, axes_, work.places.end() - axes_);
-    work.output.sizes[1] = geometry_.filters;
+    work.output.sizes[1] = elements(geometry_.filters, words_.given);
     return work;
   }
 
@@ -97,6 +105,7 @@ class Kernel {
   Geometry geometry_;
   std::size_t axes_;
   bool linear_;
+  Words words_;
   std::size_t residual_;  // position of the input; 0: none
   int threads_;
   Convolution convolution_;

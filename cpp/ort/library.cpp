@@ -16,6 +16,7 @@
 #include "ort_api.h"
 #include "pool.h"
 #include "status.h"
+#include "words_pool.h"
 
 #ifdef _WIN32
 #define EQUIBIT_EXPORT __declspec(dllexport)
@@ -53,6 +54,7 @@ struct Domain {
 
   std::vector<Operator> layers;
   PoolOperator pool;
+  WordsPoolOperator words_pool;
   CustomOpDomain* domain = nullptr;
 };
 
@@ -82,7 +84,10 @@ std::unique_ptr<Domain> make_domain(const Api* api, const Kernels& kernels, int 
   for (const Operator& op : made->layers) {
     call<CustomOpDomainAdd>(api, made->domain, static_cast<const CustomOp*>(&op));
   }
-  call<CustomOpDomainAdd>(api, made->domain, static_cast<const CustomOp*>(&made->pool));
+  for (const CustomOp* op :
+       {static_cast<const CustomOp*>(&made->pool), static_cast<const CustomOp*>(&made->words_pool)}) {
+    call<CustomOpDomainAdd>(api, made->domain, op);
+  }
   return made;
 }
 

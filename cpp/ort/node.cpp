@@ -175,6 +175,8 @@ Node::Node(const Operator& op, const Api* api, const KernelInfo* info) {
   if (op.has("offset")) layer.offset = reader.constant<float>("offset", {filters});
   layer.bias = reader.constant<float>("bias", {filters});
   layer.input = op.input;
+  layer.takes_words = op.words.taken;
+  layer.gives_words = op.words.given;
   if (op.input == InputKind::int8) layer.input_scale = reader.number("input_scale");
   if (op.input == InputKind::sign && op.base == Base::conv) {
     const float value = reader.number("pad_value");

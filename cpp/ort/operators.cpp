@@ -55,10 +55,13 @@ CustomOp callbacks() {
   op.get_execution_provider = [](const CustomOp*) -> const char* { return nullptr; };  // the CPU
   op.get_input_type = [](const CustomOp* op, std::size_t i) -> int {
     const std::string& name = self(op).inputs[i];
+    if (name == "X" && self(op).words.taken) return uint64;
     return name == "bits" || name == "mask" ? uint8 : float32;
   };
   op.get_input_count = [](const CustomOp* op) { return self(op).inputs.size(); };
-  op.get_output_type = [](const CustomOp*, std::size_t) -> int { return float32; };
+  op.get_output_type = [](const CustomOp* op, std::size_t) -> int {
+    return self(op).words.given ? uint64 : float32;
+  };
   op.get_output_count = [](const CustomOp*) -> std::size_t { return 1; };
   op.get_input_characteristic = [](const CustomOp*, std::size_t) -> int { return required; };
   op.get_output_characteristic = [](const CustomOp*, std::size_t) -> int { return required; };
@@ -71,8 +74,27 @@ CustomOp callbacks() {
   return op;
 }
 
+// Those between two layers of signs.
+void add_operators_of_words(std::vector<Operator>& all) {
+  for (const Base base : {Base::linear, Base::conv}) {
+    for (const Levels levels : {Levels::two, Levels::offset, Levels::three}) {
+      for (const bool residual : {false, true}) {
+        for (const Activation activation :
+             {Activation::none, Activation::relu, Activation::prelu, Activation::hardtanh}) {
+          all.emplace_back(InputKind::sign, levels, base, residual, activation, Words{true, false});
+        }
+      }
+      if (levels == Levels::offset) continue;
+      for (const bool taken : {false, true}) {
+        all.emplace_back(InputKind::sign, levels, base, false, Activation::none, Words{taken, true});
+      }
+    }
+  }
+}
+
 std::vector<Operator> all_operators() {
   std::vector<Operator> all;
+  add_operators_of_words(all);
   for (const InputKind input : {InputKind::real, InputKind::sign, InputKind::int8}) {
     for (const Levels levels : {Levels::two, Levels::offset, Levels::three}) {
       for (const Base base : {Base::linear, Base::conv, Base::conv_transpose}) {
@@ -91,15 +113,17 @@ std::vector<Operator> all_operators() {
 }  // namespace
 
 Operator::Operator(InputKind input_kind, Levels weight_levels, Base layer, bool with_residual,
-                   Activation activation_kind)
+                   Activation activation_kind, Words in_words)
     : CustomOp(callbacks()),
-      name(std::string(word(input_kind)) + word(weight_levels) + word(layer) + (with_residual ? "Add" : "") +
-           word(activation_kind)),
+      name(std::string(word(input_kind)) + (in_words.taken ? "Words" : "") + word(weight_levels) +
+           word(layer) + (with_residual ? "Add" : "") + word(activation_kind) +
+           (in_words.given ? "Sign" : "")),
       input(input_kind),
       levels(weight_levels),
       base(layer),
       residual(with_residual),
-      activation(activation_kind) {
+      activation(activation_kind),
+      words(in_words) {
   inputs = input_names(*this);
 }
 

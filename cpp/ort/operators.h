@@ -13,11 +13,18 @@ namespace equibit::ort {
 enum class Base { linear, conv, conv_transpose };
 enum class Levels { two, offset, three };
 
-// [Xnor|Int8](Binary|Offset|Ternary)(Linear|Conv|ConvTranspose)[Add][Relu|PRelu|Clip]. The name says which
-// inputs and attributes a node has (src/equibit/packed/onnx_ops.py); the parts of the name are these fields.
+// Whether X and Y of a layer of signs are words.
+struct Words {
+  bool taken = false;
+  bool given = false;
+};
+
+// [Xnor|XnorWords|Int8](Binary|Offset|Ternary)(Linear|Conv|ConvTranspose)[Add][Relu|PRelu|Clip|Sign]. The
+// name says which inputs and attributes a node has (src/equibit/packed/onnx_ops.py); the parts of the name
+// are these fields.
 struct Operator : CustomOp {
   Operator(InputKind input_kind, Levels weight_levels, Base layer, bool with_residual,
-           Activation activation_kind);
+           Activation activation_kind, Words in_words = {});
 
   // Position of an input, and whether there is one of that name.
   bool has(const char* input) const;
@@ -30,6 +37,7 @@ struct Operator : CustomOp {
   Base base;
   bool residual;
   Activation activation;
+  Words words;
   const Kernels* kernels = nullptr;  // of the level in use
   int threads = 1;                   // of the session
 };

@@ -33,7 +33,7 @@ constexpr std::uint32_t api_version = 20;
 
 // Kinds of errors of a status, and types of elements.
 enum Code : int { fail = 1, invalid_argument = 2 };
-enum ElementType : int { undefined = 0, float32 = 1, uint8 = 2 };
+enum ElementType : int { undefined = 0, float32 = 1, uint8 = 2, uint64 = 13 };
 
 // Whether an operator's input may be left out.
 enum Characteristic : int { required = 0, optional = 1 };

@@ -47,11 +47,14 @@ std::size_t Convolution::scratch_size(std::int64_t batch, const Size3& input, in
   return scratch_of(*plan_, cut);
 }
 
-void Convolution::run(const float* x, const float* residual, float* y, std::int64_t batch, const Size3& input,
+void Convolution::run(const void* x, const float* residual, void* y, std::int64_t batch, const Size3& input,
                       void* scratch, ParallelFor& parallel) const {
   if (batch == 0) return;
   const Cut cut = plan_->cut(batch, input, parallel.threads());
-  run_cut(*plan_, cut, {x, residual, y, static_cast<std::uint8_t*>(scratch)}, parallel);
+  run_cut(
+      *plan_, cut,
+      {static_cast<const float*>(x), residual, static_cast<float*>(y), static_cast<std::uint8_t*>(scratch)},
+      parallel);
 }
 
 std::string Convolution::explain(std::int64_t batch, const Size3& input) const {

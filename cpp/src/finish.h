@@ -6,7 +6,9 @@
 // them: first(count), load(from, tail), store(to, floats, tail), all(value), add, mul, fma, below(v, bound,
 // other) and above(v, bound, other), which are v where it is not below or above the bound, not_below(v,
 // bound, yes, no) (a NaN: no), float_of(ints), lookup(table, size, ints, tail), round(floats), which gives 0
-// for a NaN and store_quads(to, four ints, count).
+// for a NaN and store_quads(to, four ints, count). For signs: mark(marks, ints, bounds), which is
+// 2 marks + (ints <= bounds), ints(value), sub, reached(ints, bounds, count), a bit for each of `count` ints
+// <= bounds, and store_words(to, low halves, high halves, flips, tail).
 #pragma once
 
 #include <algorithm>
@@ -166,6 +168,66 @@ void finish_row(const Epilogue& epilogue, const Results& results, const Counts& 
   }
 }
 
+// A vector of places of up to 32 filters: bit f of a place's mark is whether filter f's dot product reaches
+// its threshold. From the last filter to the first, each mark doubled before the next bit comes in.
+template <typename Isa, bool corrected>
+typename Isa::Ints mark_signs(const Signs& signs, const Counts& counts, const std::int32_t* sums,
+                              std::int64_t first, typename Isa::Tail tail, typename Isa::Ints classes) {
+  const std::int64_t last = std::min<std::int64_t>(signs.filters, first + 32);
+  const std::int64_t second = counts.rows == 2 ? signs.sum_stride : 0;
+  auto marks = Isa::ints(0);
+  for (std::int64_t filter = last - 1; filter >= first; --filter) {
+    const std::int32_t* row = sums + filter * counts.rows * signs.sum_stride;
+    auto missing = Isa::add(Isa::load(row, tail), Isa::load(row + second, tail));
+    if constexpr (corrected) {
+      const std::int32_t* table = counts.correction + filter * counts.correction_stride;
+      missing = Isa::sub(missing, Isa::lookup(table, counts.correction_stride, classes, tail));
+    }
+    marks = Isa::mark(marks, missing, Isa::ints(signs.bounds[filter]));
+  }
+  return marks;
+}
+
+template <typename Isa, bool corrected>
+void sign_vectors(const Signs& signs, const Counts& counts, const std::int32_t* sums) {
+  for (std::int64_t at = 0; at < signs.places; at += Isa::lanes) {
+    const auto tail = Isa::first(signs.places - at);
+    const auto classes = Isa::load(corrected ? counts.classes + at : sums, corrected ? tail : Isa::first(0));
+    for (std::int64_t first = 0; first < signs.filters; first += word_bits) {
+      const auto low = mark_signs<Isa, corrected>(signs, counts, sums + at, first, tail, classes);
+      const auto high = mark_signs<Isa, corrected>(signs, counts, sums + at, first + 32, tail, classes);
+      Word* to = signs.words + first / word_bits * signs.word_stride + at;
+      Isa::store_words(to, low, high, signs.flips[first / word_bits], tail);
+    }
+  }
+}
+
+template <typename Isa>
+void sign_tile(const Signs& signs, const Counts& counts, const std::int32_t* sums) {
+  (counts.correction == nullptr ? sign_vectors<Isa, false> : sign_vectors<Isa, true>)(signs, counts, sums);
+}
+
+template <typename Isa>
+void sign_row(const Signs& signs, const Counts& counts, const std::int32_t* sums) {
+  alignas(64) std::int32_t rows[2 * Isa::lanes];
+  for (std::int64_t word = 0; word < words_for(signs.filters); ++word) {
+    const std::int64_t last = std::min(signs.filters, (word + 1) * word_bits);
+    Word found = 0;
+    for (std::int64_t first = word * word_bits; first < last; first += Isa::lanes) {
+      const std::int64_t count = std::min<std::int64_t>(Isa::lanes, last - first);
+      const auto tail = Isa::first(count);
+      for (std::int64_t i = 0; i < count; ++i) {
+        rows[i] = sums[(first + i) * counts.rows];
+        rows[Isa::lanes + i] = sums[(first + i) * counts.rows + counts.rows - 1];
+      }
+      const auto missing = Isa::add(Isa::load(rows, tail), Isa::load(rows + Isa::lanes, tail));
+      found |= Word{Isa::reached(missing, Isa::load(signs.bounds + first, tail), count)}
+               << (first - word * word_bits);
+    }
+    signs.words[word * signs.word_stride] = found ^ signs.flips[word];
+  }
+}
+
 template <typename Isa>
 void quantize_planes(const float* x, std::int64_t channels, std::int64_t places, float scale,
                      std::int8_t* planes) {
@@ -221,6 +283,8 @@ void fill_finish(TileKernels& tiles) {
   tiles.finish_i32 = finish_tile<Isa, std::int32_t>;
   tiles.finish_row_f32 = finish_row<Isa, float>;
   tiles.finish_row_i32 = finish_row<Isa, std::int32_t>;
+  tiles.sign_i32 = sign_tile<Isa>;
+  tiles.sign_row_i32 = sign_row<Isa>;
 }
 
 }  // namespace equibit

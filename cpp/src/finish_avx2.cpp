@@ -34,8 +34,10 @@ struct Avx2 {
     }
   }
   static Floats all(float value) { return _mm256_set1_ps(value); }
+  static Ints ints(std::int32_t value) { return _mm256_set1_epi32(value); }
   static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
   static Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
+  static Ints sub(Ints a, Ints b) { return _mm256_sub_epi32(a, b); }
   static Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
   static Floats div(Floats a, Floats b) { return _mm256_div_ps(a, b); }
   static Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
@@ -65,6 +67,31 @@ struct Avx2 {
     packed = _mm256_or_si256(packed, _mm256_slli_epi32(_mm256_and_si256(quads[2], byte), 16));
     packed = _mm256_or_si256(packed, _mm256_slli_epi32(quads[3], 24));
     store(reinterpret_cast<float*>(to), _mm256_castsi256_ps(packed), first(count));
+  }
+
+  // A comparison gives -1, and tells greater only.
+  static Ints mark(Ints marks, Ints values, Ints bounds) {
+    const Ints next = sub(add(marks, marks), ints(-1));
+    return add(next, _mm256_cmpgt_epi32(values, bounds));
+  }
+  static std::uint32_t reached(Ints values, Ints bounds, std::int64_t count) {
+    const int beyond = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(values, bounds)));
+    return ~static_cast<std::uint32_t>(beyond) & ((1U << count) - 1);
+  }
+  static void store_words(Word* to, Ints low, Ints high, Word flips, Tail tail) {
+    const Ints mask = _mm256_set1_epi64x(static_cast<long long>(flips));
+    const Ints even = _mm256_xor_si256(_mm256_unpacklo_epi32(low, high), mask);
+    const Ints odd = _mm256_xor_si256(_mm256_unpackhi_epi32(low, high), mask);
+    const Ints first_four = _mm256_permute2x128_si256(even, odd, 0x20);
+    const Ints last_four = _mm256_permute2x128_si256(even, odd, 0x31);
+    if (whole(tail)) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), first_four);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 4), last_four);
+    } else {
+      auto* words = reinterpret_cast<long long*>(to);
+      _mm256_maskstore_epi64(words, _mm256_cvtepi32_epi64(_mm256_castsi256_si128(tail)), first_four);
+      _mm256_maskstore_epi64(words + 4, _mm256_cvtepi32_epi64(_mm256_extracti128_si256(tail, 1)), last_four);
+    }
   }
 };
 

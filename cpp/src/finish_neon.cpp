@@ -40,8 +40,10 @@ struct Neon {
     copy(stored, tail, to);
   }
   static Floats all(float value) { return vdupq_n_f32(value); }
+  static Ints ints(std::int32_t value) { return vdupq_n_s32(value); }
   static Floats add(Floats a, Floats b) { return vaddq_f32(a, b); }
   static Ints add(Ints a, Ints b) { return vaddq_s32(a, b); }
+  static Ints sub(Ints a, Ints b) { return vsubq_s32(a, b); }
   static Floats mul(Floats a, Floats b) { return vmulq_f32(a, b); }
   static Floats div(Floats a, Floats b) { return vdivq_f32(a, b); }
   static Floats fma(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
@@ -72,6 +74,22 @@ struct Neon {
     packed = vorrq_s32(packed, vshlq_n_s32(vandq_s32(quads[2], byte), 16));
     packed = vorrq_s32(packed, vshlq_n_s32(quads[3], 24));
     store(reinterpret_cast<float*>(to), vreinterpretq_f32_s32(packed), first(count));
+  }
+
+  // A comparison gives -1.
+  static Ints mark(Ints marks, Ints values, Ints bounds) {
+    return vsubq_s32(vaddq_s32(marks, marks), vreinterpretq_s32_u32(vcleq_s32(values, bounds)));
+  }
+  static std::uint32_t reached(Ints values, Ints bounds, std::int64_t count) {
+    constexpr std::uint32_t bits[lanes] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcleq_s32(values, bounds), vld1q_u32(bits))) & ((1U << count) - 1);
+  }
+  static void store_words(Word* to, Ints low, Ints high, Word flips, Tail tail) {
+    const uint64x2_t mask = vdupq_n_u64(flips);
+    Word words[lanes];
+    vst1q_u64(words, veorq_u64(vreinterpretq_u64_s32(vzip1q_s32(low, high)), mask));
+    vst1q_u64(words + 2, veorq_u64(vreinterpretq_u64_s32(vzip2q_s32(low, high)), mask));
+    copy(words, tail, to);
   }
 };
 

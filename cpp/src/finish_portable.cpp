@@ -20,8 +20,10 @@ struct Portable {
   static Ints load(const std::int32_t* from, Tail tail) { return tail ? *from : 0; }
   static void store(float* to, Floats value, Tail) { *to = value; }
   static Floats all(float value) { return value; }
+  static Ints ints(std::int32_t value) { return value; }
   static Floats add(Floats a, Floats b) { return a + b; }
   static Ints add(Ints a, Ints b) { return a + b; }
+  static Ints sub(Ints a, Ints b) { return a - b; }
   static Floats mul(Floats a, Floats b) { return a * b; }
   static Floats div(Floats a, Floats b) { return a / b; }
   static Floats fma(Floats a, Floats b, Floats c) { return a * b + c; }
@@ -33,6 +35,13 @@ struct Portable {
   static Ints round(Floats v) { return v == v ? static_cast<Ints>(std::nearbyint(v)) : 0; }
   static void store_quads(std::int8_t* to, const Ints* quads, std::int64_t) {
     for (std::int64_t i = 0; i < 4; ++i) to[i] = static_cast<std::int8_t>(quads[i]);
+  }
+  static Ints mark(Ints marks, Ints value, Ints bound) {
+    return static_cast<Ints>(2 * static_cast<std::uint32_t>(marks) + (value <= bound ? 1 : 0));
+  }
+  static std::uint32_t reached(Ints value, Ints bound, std::int64_t) { return value <= bound ? 1 : 0; }
+  static void store_words(Word* to, Ints low, Ints high, Word flips, Tail) {
+    *to = (Word{static_cast<std::uint32_t>(high)} << 32 | static_cast<std::uint32_t>(low)) ^ flips;
   }
 };
 

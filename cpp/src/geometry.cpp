@@ -60,6 +60,16 @@ std::string wrong_input(const Layer& layer) {
   return "";
 }
 
+std::string wrong_words(const Layer& layer) {
+  if (!layer.takes_words && !layer.gives_words) return "";
+  if (layer.input != InputKind::sign) return "only a layer of signs takes or gives words.";
+  if (layer.geometry.groups != 1) return "a layer that takes or gives words has one group.";
+  if (layer.gives_words && (layer.offset != nullptr || layer.activation != Activation::none)) {
+    return "a layer that gives words has neither an offset nor an activation.";
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string find_problem(const Layer& layer) {
@@ -73,7 +83,7 @@ std::string find_problem(const Layer& layer) {
       wrong_on_axis(geometry, 2),
   });
   if (!sizes.empty()) return sizes;
-  return first_of({wrong_filters(geometry), wrong_input(layer)});
+  return first_of({wrong_filters(geometry), wrong_input(layer), wrong_words(layer)});
 }
 
 std::string find_problem(const Geometry& geometry, std::int64_t batch, const Size3& input) {

@@ -27,6 +27,12 @@ struct Place {
   }
 };
 
+// Some filters at neighbouring places of an image, and the lane of the first place.
+struct Stretch {
+  std::int64_t filter, filters, image, at, length, lane;
+  std::int64_t size;  // places of the image
+};
+
 struct Job {
   const Plan& plan;
   const Cut& cut;
@@ -87,7 +93,8 @@ class Worker {
   void multiply(const std::uint8_t* weights, std::int64_t count, std::int64_t lanes);
   void multiply_row(const std::uint8_t* weights, std::int64_t count);
   void finish_tile(const Place& place, std::int64_t first, std::int64_t count);
-  void finish_lanes(const Epilogue& epilogue, Results results, Counts counts, std::int64_t lane);
+  void finish_stretch(const Stretch& stretch, const Counts& terms, std::int64_t lanes);
+  void sign_stretch(const Stretch& stretch, const Counts& terms, std::int64_t lanes);
   std::int64_t tile_lanes(const Place& place) const {
     return place.map->places.tiles()[static_cast<std::size_t>(place.tile)].lanes;
   }
@@ -238,8 +245,8 @@ Place Worker::place_of(std::int64_t index) const {
 
 const std::uint8_t* Worker::planes_of(const Place& place) const {
   const std::int64_t unit = lane_bytes(family_), image = plan_.image_elements(job_.cut.input);
-  const auto* planes = plan_.input() == InputKind::real ? reinterpret_cast<const std::uint8_t*>(job_.arrays.x)
-                                                        : job_.arrays.scratch;
+  const auto* planes =
+      plan_.makes_planes() ? job_.arrays.scratch : reinterpret_cast<const std::uint8_t*>(job_.arrays.x);
   return planes + (place.image * image + place.group * (image / rows_.groups())) * unit;
 }
 
@@ -335,6 +342,13 @@ void Worker::compute_row(const Place& place, std::int64_t first, std::int64_t co
   multiply_row(job_.laid_out.from(place.group, first), count);
   const std::int64_t filter = (place.group * rows_.in_group() + first) / rows_.per_filter();
   const std::int64_t at = place.image * plan_.geometry().filters + filter;
+  if (plan_.gives_words()) {
+    Word* words =
+        job_.arrays.words() + place.image * words_for(plan_.geometry().filters) + filter / word_bits;
+    return tiles_.sign_row_i32(
+        {count / rows_.per_filter(), 1, 1, plan_.bounds_from(filter), plan_.flips_from(filter), words, 1},
+        plan_.counts(), counts());
+  }
   const float* residual = job_.arrays.residual;
   const Results results{
       count / rows_.per_filter(), 1, 1, totals_, residual == nullptr ? nullptr : residual + at, 1,
@@ -350,34 +364,56 @@ void Worker::compute_row(const Place& place, std::int64_t first, std::int64_t co
 void Worker::finish_tile(const Place& place, std::int64_t first, std::int64_t count) {
   const Places& places = place.map->places;
   const Places::Tile& tile = places.tiles()[static_cast<std::size_t>(place.tile)];
-  const std::int64_t filter = (place.group * rows_.in_group() + first) / rows_.per_filter();
   const std::int64_t size = places.output_places();
-  const Epilogue epilogue = plan_.epilogue_from(filter);
+  Stretch stretch{(place.group * rows_.in_group() + first) / rows_.per_filter(),
+                  count / rows_.per_filter(),
+                  0,
+                  0,
+                  0,
+                  0,
+                  size};
   Counts terms = plan_.counts();
   if (!tile.inside && !place.map->corrections.empty()) {
     terms.correction_stride = places.class_count();
-    terms.correction = place.map->corrections.data() + filter * terms.correction_stride;
+    terms.correction = place.map->corrections.data() + stretch.filter * terms.correction_stride;
   }
-  for (std::int64_t lane = 0; lane < tile.used;) {
-    const std::int64_t image = place.image + (tile.first + lane) / size, at = (tile.first + lane) % size;
-    const std::int64_t length = std::min(size - at, tile.used - lane);
-    const std::int64_t offset = (image * plan_.geometry().filters + filter) * size + at;
-    const float* residual = job_.arrays.residual;
-    terms.classes = places.classes() + at;
-    finish_lanes(epilogue,
-                 {count / rows_.per_filter(), length, tile.lanes, totals_ + lane,
-                  residual == nullptr ? nullptr : residual + offset, size, job_.arrays.y + offset, size},
-                 terms, lane);
-    lane += length;
+  for (; stretch.lane < tile.used; stretch.lane += stretch.length) {
+    stretch.image = place.image + (tile.first + stretch.lane) / size;
+    stretch.at = (tile.first + stretch.lane) % size;
+    stretch.length = std::min(size - stretch.at, tile.used - stretch.lane);
+    terms.classes = places.classes() + stretch.at;
+    plan_.gives_words() ? sign_stretch(stretch, terms, tile.lanes)
+                        : finish_stretch(stretch, terms, tile.lanes);
   }
 }
 
-void Worker::finish_lanes(const Epilogue& epilogue, Results results, Counts terms, std::int64_t lane) {
-  const bool row = results.y_stride == 1 && terms.correction == nullptr;
+void Worker::sign_stretch(const Stretch& stretch, const Counts& terms, std::int64_t lanes) {
+  const std::int64_t word = stretch.image * words_for(plan_.geometry().filters) + stretch.filter / word_bits;
+  tiles_.sign_i32({stretch.filters, stretch.length, lanes, plan_.bounds_from(stretch.filter),
+                   plan_.flips_from(stretch.filter), job_.arrays.words() + word * stretch.size + stretch.at,
+                   stretch.size},
+                  terms, counts() + stretch.lane);
+}
+
+void Worker::finish_stretch(const Stretch& stretch, const Counts& terms, std::int64_t lanes) {
+  const std::int64_t offset =
+      (stretch.image * plan_.geometry().filters + stretch.filter) * stretch.size + stretch.at;
+  const float* residual = job_.arrays.residual;
+  const Results results{stretch.filters,
+                        stretch.length,
+                        lanes,
+                        totals_ + stretch.lane,
+                        residual == nullptr ? nullptr : residual + offset,
+                        stretch.size,
+                        job_.arrays.y + offset,
+                        stretch.size};
+  const Epilogue epilogue = plan_.epilogue_from(stretch.filter);
+  const bool row = stretch.size == 1 && terms.correction == nullptr;
   if (integer()) {
-    return (row ? tiles_.finish_row_i32 : tiles_.finish_i32)(epilogue, results, terms, counts() + lane);
+    return (row ? tiles_.finish_row_i32 : tiles_.finish_i32)(epilogue, results, terms,
+                                                             counts() + stretch.lane);
   }
-  (row ? tiles_.finish_row_f32 : tiles_.finish_f32)(epilogue, results, terms, floats() + lane);
+  (row ? tiles_.finish_row_f32 : tiles_.finish_f32)(epilogue, results, terms, floats() + stretch.lane);
 }
 
 std::int64_t count_pieces(const Plan& plan, const Cut& cut) {
@@ -398,8 +434,8 @@ std::size_t scratch_of(const Plan& plan, const Cut& cut) {
 }
 
 void run_cut(const Plan& plan, const Cut& cut, const Arrays& arrays, ParallelFor& parallel) {
-  const bool as_they_are = plan.input() == InputKind::real || cut.family == Family::depthwise;
-  const std::int64_t planes = as_they_are ? 0 : cut.batch * plan.rows().groups();
+  const bool makes = plan.makes_planes() && cut.family != Family::depthwise;
+  const std::int64_t planes = makes ? cut.batch * plan.rows().groups() : 0;
   Job job{plan,
           cut,
           arrays,

@@ -29,6 +29,7 @@ Plan::Plan(const Layer& layer, const Kernels& kernels)
       kernels_(kernels),
       input_(layer.input),
       pad_value_(layer.geometry.transposed ? 0 : layer.pad_value),
+      takes_words_(layer.takes_words),
       input_scale_(layer.input_scale),
       grouped_(layer.offset == nullptr && is_grouped()),
       counts_{0, 1, static_cast<std::int32_t>(rows_.per_filter()), nullptr, nullptr, 0} {
@@ -39,6 +40,29 @@ Plan::Plan(const Layer& layer, const Kernels& kernels)
   for (std::int64_t channel = 0; channel < rows_.channels(); channel += word_bits) {
     const Word used = low_bits(std::min(word_bits, rows_.channels() - channel));
     outside_.push_back(pad_value_ > 0 ? used : 0);
+  }
+  if (layer.gives_words) find_thresholds();
+}
+
+// Searches the dot products -n ... n for those where the sign changes. Rounding keeps order, so it changes
+// once at most, whatever the scale and the bias are; not a number has a sign of -1.
+void Plan::find_thresholds() {
+  flips_.assign(static_cast<std::size_t>(words_for(geometry_.filters)), 0);
+  for (std::int64_t filter = 0; filter < geometry_.filters; ++filter) {
+    const Epilogue epilogue = epilogue_from(filter);
+    const bool falls = *epilogue.scale < 0;
+    const auto reached = [&](std::int64_t dot) {
+      const float product = static_cast<float>(dot) * *epilogue.scale;
+      const float y = epilogue.bias == nullptr ? product : product + *epilogue.bias;
+      return (y >= 0) != falls;
+    };
+    std::int64_t least = -rows_.n(), end = rows_.n() + 1;  // the smallest that reaches it is in least ... end
+    while (least < end) {
+      const std::int64_t middle = least + (end - least) / 2;
+      (reached(middle) ? end : least) = middle + (reached(middle) ? 0 : 1);
+    }
+    bounds_.push_back(static_cast<std::int32_t>(counts_.terms - least));
+    if (falls) flips_[static_cast<std::size_t>(filter / word_bits)] |= Word{1} << filter % word_bits;
   }
 }
 
@@ -204,9 +228,10 @@ void Plan::set_workers(Cut& cut, std::int64_t tiles, int threads) const {
 // more of them share what costs as much as `shared` of them, but every thread should have something to do.
 // Returns the cost in rows.
 double Plan::cut_rows(Cut& cut, std::int64_t places, double shared) const {
+  const std::int64_t unit = gives_words() ? word_bits * rows_.per_filter() : layout_block;
   double best = 0;
   for (std::int64_t chunks = 1; chunks <= 4 * cut.workers; chunks *= 2) {
-    const std::int64_t chunk = rounded_up((rows_.in_group() + chunks - 1) / chunks, layout_block);
+    const std::int64_t chunk = rounded_up((rows_.in_group() + chunks - 1) / chunks, unit);
     const std::int64_t pieces = places * ((rows_.in_group() + chunk - 1) / chunk);
     const std::int64_t turns = (pieces + cut.workers - 1) / cut.workers;
     const double cost = static_cast<double>(turns) * (static_cast<double>(chunk) + shared);

@@ -28,7 +28,7 @@ struct Cut {
   std::shared_ptr<const Map> map;   // of a family of tiles
   std::shared_ptr<const Map> rest;  // null: no images are left
   std::int64_t repeats;
-  std::int64_t chunk;   // rows of a piece, a multiple of layout_block
+  std::int64_t chunk;   // rows of a piece, a multiple of layout_block, or those of whole words of signs
   std::int64_t chunks;  // of a group
   std::int64_t workers;
   std::int64_t groups;  // of a piece
@@ -47,6 +47,10 @@ class Plan {
   bool counts_integers() const {
     return input_ != InputKind::real && !grouped_;
   }  // else planes and sums are floats
+  bool makes_planes() const { return input_ != InputKind::real && !takes_words_; }  // else it reads the input
+  bool gives_words() const { return !bounds_.empty(); }
+  const std::int32_t* bounds_from(std::int64_t filter) const { return bounds_.data() + filter; }
+  const Word* flips_from(std::int64_t filter) const { return flips_.data() + filter / word_bits; }
   float input_scale() const { return input_scale_; }
   const Epilogue& epilogue() const { return epilogue_; }
   Epilogue epilogue_from(std::int64_t filter) const;
@@ -70,6 +74,7 @@ class Plan {
   std::shared_ptr<const Map> map_of(const Size3& input, std::int64_t images) const;
   std::shared_ptr<const Map> make_map(const Size3& input, std::int64_t images) const;
   void keep_numbers(const Layer& layer);
+  void find_thresholds();
 
   bool is_grouped() const;
   bool is_depthwise(const Size3& input) const;
@@ -80,12 +85,15 @@ class Plan {
   const Kernels& kernels_;
   InputKind input_;
   std::int32_t pad_value_;
+  bool takes_words_;
   float input_scale_;
   bool grouped_;
   Epilogue epilogue_;  // points to the arrays below
   Counts counts_;
   std::vector<float> scale_, offset_, bias_, slope_;
   std::vector<Word> outside_;
+  std::vector<std::int32_t> bounds_;  // of a layer that gives words, as `Signs` has them
+  std::vector<Word> flips_;
 
   mutable std::array<std::once_flag, family_count> once_;
   mutable std::array<std::unique_ptr<LaidOut>, family_count> laid_out_;
@@ -98,11 +106,14 @@ class Plan {
   mutable std::vector<Known> known_;
 };
 
+// x and y may point to words (see Layer).
 struct Arrays {
   const float* x;
   const float* residual;
   float* y;
   std::uint8_t* scratch;
+
+  Word* words() const { return reinterpret_cast<Word*>(y); }
 };
 
 // Bytes of scratch memory that run_cut takes.

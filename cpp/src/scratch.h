@@ -10,7 +10,7 @@
 namespace equibit {
 
 constexpr std::int64_t line = 64;           // bytes of a cache line
-constexpr std::int64_t sums_in_cache = 64;  // rows of sums that stay in the first cache
+constexpr std::int64_t sums_in_cache = 64;  // filters whose sums stay in the first cache; those of a word
 
 // Where everything lies in the scratch memory: planes of all images, then the workers' own parts.
 struct ScratchLayout {
@@ -27,11 +27,10 @@ struct ScratchLayout {
     const std::int64_t lanes = is_single(cut.family) ? 1 : most_lanes;
     const std::int64_t panel_rows = std::max(
         padded_rows(rows, cut.family), rows.taps() * rows.tap_rows(cut.family));  // before they are joined
-    planes = plan.input() == InputKind::real
-                 ? 0
-                 : rounded_up(cut.batch * plan.image_elements(cut.input) * unit, line);
+    planes = plan.makes_planes() ? rounded_up(cut.batch * plan.image_elements(cut.input) * unit, line) : 0;
     panel = rounded_up(panel_rows * lanes * unit, line);
-    block = cut.family == Family::xnor ? std::min(sums_in_cache, cut.chunk) : cut.chunk * cut.groups;
+    const std::int64_t together = plan.gives_words() ? sums_in_cache * rows.per_filter() : sums_in_cache;
+    block = cut.family == Family::xnor ? std::min(together, cut.chunk) : cut.chunk * cut.groups;
     const std::int64_t places = cut.bands == 0 ? lanes : window_length(plan, cut.input);
     sums = rounded_up(rounded_up(block, table_block) * places * 4, line);
     totals = rounded_up(2 * filter_block * most_lanes * 4, line);

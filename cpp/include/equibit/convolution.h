@@ -45,6 +45,8 @@ struct Layer {
   const float* bias = nullptr;
   InputKind input = InputKind::real;
   std::int32_t pad_value = 0;  // sign: what a place outside the input reads, -1, 0 or 1
+  bool takes_words = false;    // sign: the input is words of signs already
+  bool gives_words = false;    // sign: the output is the signs of scale * dot + bias, in words
   float input_scale = 1;       // int8
   Activation activation = Activation::none;
   const float* slope = nullptr;  // prelu
@@ -95,9 +97,11 @@ class Convolution {
   std::size_t scratch_size(std::int64_t batch, const Size3& input, int threads) const;
 
   // y = activation(layer(x) + residual). x [batch][groups * channels][input], y and residual (null: none)
-  // [batch][filters][output], all contiguous; y may be the residual. Several threads may run the same layer
-  // at once, each with scratch memory of its own. Allocates nothing where scratch_size was asked before.
-  void run(const float* x, const float* residual, float* y, std::int64_t batch, const Size3& input,
+  // [batch][filters][output], floats, all contiguous; y may be the residual. Where x or y are words, bit
+  // c % 64 of element [batch][c / 64][place] is set where channel c is +1; bits without a channel are clear.
+  // Several threads may run the same layer at once, each with scratch memory of its own. Allocates nothing
+  // where scratch_size was asked before.
+  void run(const void* x, const float* residual, void* y, std::int64_t batch, const Size3& input,
            void* scratch, ParallelFor& parallel) const;
 
   // The kernel chosen for an input of that size and why, for people.

@@ -100,6 +100,21 @@ struct Counts {
   std::int64_t correction_stride;
 };
 
+// Where signs of dot products go: bit f % 64 of words[f / 64 * word_stride + place] is whether filter f's is
+// at least a threshold, or where its bit is set in `flips` whether it is less. A threshold t is kept as the
+// bound Counts::terms - t of what the sums are taken from (the factor is -2, or -1 for two rows). Pointers
+// are those of the first filter, a multiple of 64, and of the first place; the bits after the last filter are
+// clear.
+struct Signs {
+  std::int64_t filters;
+  std::int64_t places;         // at most most_lanes
+  std::int64_t sum_stride;     // of the sums
+  const std::int32_t* bounds;  // [filters]
+  const Word* flips;           // [words_for(filters)]
+  Word* words;
+  std::int64_t word_stride;
+};
+
 // Some lanes of a panel row that read from one window of a plane. Lanes are taken `Windows::lanes` at a time,
 // a vector; a vector has as many parts as it needs windows, one at least.
 struct Part {
@@ -255,6 +270,11 @@ struct TileKernels {
                          const float* sums);
   void (*finish_row_i32)(const Epilogue& epilogue, const Results& results, const Counts& counts,
                          const std::int32_t* sums);
+
+  // Sums [filters * counts.rows][sum_stride] of differing bits to signs, and the same for one place
+  // (sum_stride 1, no correction).
+  void (*sign_i32)(const Signs& signs, const Counts& counts, const std::int32_t* sums);
+  void (*sign_row_i32)(const Signs& signs, const Counts& counts, const std::int32_t* sums);
 };
 
 }  // namespace equibit

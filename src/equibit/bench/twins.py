@@ -13,6 +13,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from equibit.bench.unrounded import remove_rounding
 from equibit.errors import FormatError, InputError
+from equibit.export.functions import functions
 from equibit.runtime import InferenceSession
 
 Array = NDArray[Any]
@@ -56,8 +57,11 @@ def write_float(source: Path, target: Path) -> None:
 
     Float layers that the file has in 8 bits take floats, their weights are those of the file.
     """
-    flat = target.with_suffix(".flat.onnx")
-    model = onnx.inliner.inline_local_functions(onnx.load(source))
+    flat, model = target.with_suffix(".flat.onnx"), onnx.load(source)
+    dense = functions(model, words=False)
+    del model.functions[:]
+    model.functions.extend(dense)
+    model = onnx.inliner.inline_local_functions(model)
     remove_rounding(model)
     onnx.save(model, flat)
     quant_pre_process(flat, target, skip_symbolic_shape=True)  # onnxruntime's constant folding and shape inference

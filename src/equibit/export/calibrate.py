@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper
-from onnx.helper import make_tensor_value_info
+from onnx import ModelProto, NodeProto, helper
 from torch import Tensor
 
 from equibit.errors import InputError
 from equibit.export.functions import functions
-from equibit.export.graph import Array, our_nodes
+from equibit.export.graph import Array, inner_value, our_nodes
 from equibit.packed.onnx_ops import Operator
 from equibit.runtime import InferenceSession
 
@@ -83,7 +82,7 @@ def _probe(model: ModelProto, names: list[str]) -> bytes:
     known = {value.name for value in model.graph.input}
     del probe.graph.output[:]
     inner = [name for name in names if name not in known] or [value.name for value in model.graph.output]
-    probe.graph.output.extend(make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inner)
+    probe.graph.output.extend(inner_value(model, name) for name in inner)
     probe.functions.extend(functions(model))
     data: bytes = probe.SerializeToString()
     return data

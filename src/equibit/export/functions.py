@@ -3,12 +3,13 @@
 Every input but X is constant, so a runtime folds the unpacking at session start: a 1-bit file, float speed.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, TensorProto, helper
 
-from equibit.packed.onnx_ops import DOMAIN, POOL, POOL_ATTRIBUTES, Operator
+from equibit.packed.onnx_ops import DOMAIN, POOL, POOL_ATTRIBUTES, WORDS_POOL, WORDS_POOL_ATTRIBUTES, Operator
 
 OPSET = 20  # what torch's exporter writes by default, and the first with everything used here
 
@@ -89,11 +90,56 @@ class _Body:
         """A constant float32 scalar."""
         return self.tensor(TensorProto.FLOAT, [], [value])
 
+    def at_bits(self, values: str, places: str) -> str:
+        """A vector as it broadcasts over (batch, ..., vector, *places); `places` is the shape of those."""
+        one = helper.make_tensor("value", TensorProto.INT64, [1], [1])
+        ones = self.op("ConstantOfShape", self.op("Shape", places), value=one)
+        return self.op("Reshape", values, self.op("Concat", self.op("Shape", values), ones, axis=0))
+
+    def bits_of(self, words: str) -> str:
+        """uint64 (batch, words, *places) -> float 0/1 (batch, 64 words, *places)."""
+        places = self.op("Shape", words, start=2)
+        shifts = self.at_bits(self.tensor(TensorProto.UINT64, [64], range(64)), places)
+        shifted = self.op("BitShift", self.op("Unsqueeze", words, self.ints(2)), shifts, direction="RIGHT")
+        spread = self.op("BitwiseAnd", shifted, self.tensor(TensorProto.UINT64, [1], [1]))
+        channels = self.op("Mul", self.op("Shape", words, start=1, end=2), self.ints(64))
+        shape = self.op("Concat", self.op("Shape", words, end=1), channels, places, axis=0)
+        return self.op("Cast", self.op("Reshape", spread, shape), to=TensorProto.FLOAT)
+
+    def words_of(self, set_bits: str) -> str:
+        """bool (batch, channels, *places) -> uint64 (batch, words, *places).
+
+        Sixteen bits of a word are one float sum: onnxruntime rounds sums of int64 as float64.
+        """
+        places = self.op("Shape", set_bits, start=2)
+        channels = self.op("Shape", set_bits, start=1, end=2)
+        missing = self.op("Mod", self.op("Neg", channels), self.ints(64))
+        pads = self.op("Concat", self.ints(0), missing, axis=0)
+        whole = self.op("Pad", self.op("Cast", set_bits, to=TensorProto.FLOAT), pads, "", self.ints(1))
+        count = self.op("Div", self.op("Add", channels, missing), self.ints(64))
+        shape = self.op("Concat", self.op("Shape", set_bits, end=1), count, self.ints(4, 16), places, axis=0)
+        values = self.at_bits(self.tensor(TensorProto.FLOAT, [16], [1 << i for i in range(16)]), places)
+        sums = self.op("ReduceSum", self.op("Mul", self.op("Reshape", whole, shape), values), self.ints(3), keepdims=0)
+        shifts = self.at_bits(self.tensor(TensorProto.UINT64, [4], range(0, 64, 16)), places)
+        quarters = self.op("BitShift", self.op("Cast", sums, to=TensorProto.UINT64), shifts, direction="LEFT")
+        words = [self.op("Gather", quarters, self.op("Constant", value_int=i), axis=2) for i in range(4)]
+        return functools.reduce(lambda left, right: self.op("BitwiseOr", left, right), words)
+
+    def signs_of(self, set_bits: str) -> str:
+        """bool -> float -1/+1."""
+        return self.op("Where", set_bits, self.number(1), self.number(-1))
+
+    def signs_in_words(self) -> str:
+        """The signs in the words X, float -1/+1 (batch, channels, *places)."""
+        dimensions = self.op("Constant", refs={"value_ints": "shape"})
+        channels = self.op("Slice", dimensions, self.ints(-1), self.ints(2**31 - 1))
+        bits = self.op("Slice", self.bits_of("X"), self.ints(0), channels, self.ints(1))
+        return self.op("Sub", self.op("Mul", bits, self.number(2)), self.number(1))
+
     def taken(self, kind: str) -> str:
-        """What the layer computes with, from the input X: its signs, its rounded values, or X itself."""
+        """What the layer computes with, from the input X of floats: its signs, its rounded values, or X itself."""
         if kind == "Xnor":
-            plus = self.op("GreaterOrEqual", "X", self.number(0))
-            return self.op("Where", plus, self.number(1), self.number(-1))
+            return self.signs_of(self.op("GreaterOrEqual", "X", self.number(0)))
         if kind == "Int8":
             unit = self.op("Constant", refs={"value_float": "input_scale"})
             rounded = self.op("Round", self.op("Div", "X", unit))
@@ -127,14 +173,21 @@ class _Body:
         return self.op("Pad", x, self.op("Reshape", whole, self.ints(-1)), value)
 
 
-def functions(model: ModelProto) -> list[FunctionProto]:
-    """The functions of all operators of our domain that a graph uses."""
-    return [function(name) for name in sorted({node.op_type for node in model.graph.node if node.domain == DOMAIN})]
+def functions(model: ModelProto, *, words: bool = True) -> list[FunctionProto]:
+    """The functions of all operators of our domain that a graph uses; see `function`."""
+    names = sorted({node.op_type for node in model.graph.node if node.domain == DOMAIN})
+    return [function(name, words=words) for name in names]
 
 
-def function(name: str) -> FunctionProto:
-    """The function of an operator of our domain, by its name (see `equibit.packed.onnx_ops`)."""
-    return _pool() if name == POOL else _layer(Operator.of(name))
+def function(name: str, *, words: bool = True) -> FunctionProto:
+    """The function of an operator of our domain, by its name (see `equibit.packed.onnx_ops`).
+
+    Without `words`, signs between two layers are floats -1/+1 in the place of words: the same network for a runtime
+    that knows only dense layers.
+    """
+    if name == POOL:
+        return _pool()
+    return _words_pool(words) if name == WORDS_POOL else _layer(Operator.of(name), words)
 
 
 def _pool() -> FunctionProto:
@@ -143,11 +196,31 @@ def _pool() -> FunctionProto:
     return body.finished(POOL, ["X"], POOL_ATTRIBUTES)
 
 
-def _layer(operator: Operator) -> FunctionProto:
+def _words_pool(words: bool) -> FunctionProto:
+    body = _Body()
+    refs = {name: name for name in WORDS_POOL_ATTRIBUTES}
+    if words:
+        flips = body.at_bits("flips", body.op("Shape", "X", start=2))
+        bits = body.op("MaxPool", body.bits_of(body.op("BitwiseXor", "X", flips)), refs=refs)
+        body.op("BitwiseXor", body.words_of(body.op("Greater", bits, body.number(0))), flips)
+    else:
+        flipped = body.bits_of(body.op("Unsqueeze", "flips", body.ints(0)))
+        used = body.op("Slice", flipped, body.ints(0), body.op("Shape", "X", start=1, end=2), body.ints(1))
+        signs = body.op("Sub", body.number(1), body.op("Mul", body.op("Squeeze", used, body.ints(0)), body.number(2)))
+        signs = body.at_bits(signs, body.op("Shape", "X", start=2))
+        body.op("Mul", body.op("MaxPool", body.op("Mul", "X", signs), refs=refs), signs)
+    return body.finished(WORDS_POOL, ["X", "flips"], WORDS_POOL_ATTRIBUTES)
+
+
+def _layer(operator: Operator, words: bool) -> FunctionProto:
     body = _Body()
     weight = body.weight(operator.levels)
-    x = body.taken(operator.input)
+    signs = body.signs_in_words if words else lambda: "X"
+    x = signs() if operator.words else body.taken(operator.input)
     y = body.layer(operator, x, weight)
     for step in filter(None, (operator.residual, operator.activation)):
         y = body.step(step, y)
+    if operator.sign:
+        reached = body.op("GreaterOrEqual", y, body.number(0))
+        body.words_of(reached) if words else body.signs_of(reached)
     return body.finished(operator.name, operator.inputs, operator.attributes)

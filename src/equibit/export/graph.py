@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx.helper import make_tensor_value_info
 
-from equibit.packed.onnx_ops import DOMAIN, POOL, Operator
+from equibit import bits
+from equibit.packed.onnx_ops import DOMAIN, POOL, WORDS_POOL, Operator
 
 Array = NDArray[Any]
 
@@ -22,7 +24,7 @@ def our_nodes(model: ModelProto) -> list[NodeProto]:
 
 def is_layer(node: NodeProto) -> bool:
     """Whether a node is a packed layer."""
-    return bool(node.domain == DOMAIN and node.op_type != POOL)
+    return bool(node.domain == DOMAIN and node.op_type not in (POOL, WORDS_POOL))
 
 
 def only_reader(model: ModelProto, node: NodeProto) -> NodeProto | None:
@@ -37,6 +39,23 @@ def attribute(node: NodeProto, name: str) -> Any:
     """The value of a node's attribute."""
     found = next(a for a in node.attribute if a.name == name)
     return {1: found.f, 2: found.i, 3: found.s, 7: list(found.ints)}[found.type]
+
+
+def inner_value(model: ModelProto, name: str) -> ValueInfoProto:
+    """A tensor inside the graph as one of its outputs: words of signs or float32."""
+    words = any(
+        name in node.output
+        and node.domain == DOMAIN
+        and (node.op_type == WORDS_POOL or (is_layer(node) and Operator.of(node.op_type).sign))
+        for node in model.graph.node
+    )
+    return make_tensor_value_info(name, TensorProto.UINT64 if words else TensorProto.FLOAT, None)
+
+
+def signs_in(words: Array, channels: int) -> Array:
+    """The signs in words, int8 -1/+1: (batch, words, *places) -> (batch, channels, *places)."""
+    rows = np.ascontiguousarray(np.moveaxis(words, 1, -1))
+    return np.moveaxis(bits.unpack_bits(rows.view(np.uint8), channels), -1, 1)
 
 
 def initializers(model: ModelProto) -> dict[str, Array]:

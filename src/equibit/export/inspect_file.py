@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto
-from onnx.helper import make_tensor_value_info, tensor_dtype_to_np_dtype
+from onnx import ModelProto, NodeProto
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from equibit import bits
 from equibit.analysis import LayerSummary, Summary
 from equibit.errors import FileError, FormatError
-from equibit.export.graph import Array, attribute, initializers, is_layer, slots
+from equibit.export.graph import Array, attribute, initializers, inner_value, is_layer, slots
 from equibit.export.quantized import QuantizedLayer, quantized_layers
 from equibit.packed.onnx_ops import Operator
 from equibit.runtime import InferenceSession
@@ -97,7 +97,7 @@ def _shapes(model: ModelProto, wanted: list[str]) -> dict[str, tuple[int, ...]]:
     probe.CopyFrom(model)
     del probe.graph.output[:]
     names = sorted(set(wanted) - {value.name for value in model.graph.input})
-    probe.graph.output.extend(make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    probe.graph.output.extend(inner_value(model, name) for name in names)
     session = InferenceSession(probe.SerializeToString())
     feeds: dict[str, Any] = {}
     types = {value.name: tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in model.graph.input}
@@ -121,7 +121,7 @@ def _describe(node: NodeProto, values: dict[str, Array], extent: tuple[int, ...]
         shape, count = inputs[0].shape, sum(t.size for t in inputs)
     return LayerSummary(
         name=node.name,
-        kind=replace(Operator.of(node.op_type), residual="", activation="").name if ours else node.op_type,
+        kind=_kind(node) if ours else node.op_type,
         shape=shape,
         parameters=count,
         method=method if ours else None,
@@ -160,6 +160,9 @@ def _describe_rounded(layer: QuantizedLayer, extent: tuple[int, ...]) -> LayerSu
 def _macs(node: NodeProto, shape: tuple[int, ...], extent: tuple[int, ...]) -> int:
     positions = np.prod(extent[1:]) // extent[1 if "Conv" in node.op_type else -1]
     return int(positions * np.prod(shape))
+def _kind(node: NodeProto) -> str:
+    """The operator before anything was fused."""
+    return replace(Operator.of(node.op_type), residual="", activation="", words="", sign="").name
 
 
 def _ratio(node: NodeProto, values: dict[str, Array], fan_in: int) -> float:

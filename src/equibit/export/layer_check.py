@@ -20,7 +20,9 @@ class LayerCheck:
     off, with batch norm folded in; the output is compared with the exact sums of what the file holds.
 
     `max_abs_error` and `tolerance` are of the file's layer output, which holds what was folded and fused into it.
-    `input_ok` says whether the file's inputs are, within the tolerance, what the model computes there.
+    `input_ok` says whether the file's inputs are, within the tolerance, what the model computes there. A layer that
+    gives signs has the tolerance 0: they are those of its integer thresholds. Whether these are the model's says
+    `input_ok` of the next layer.
     """
 
     name: str

@@ -20,6 +20,7 @@ from equibit.export.float_layers import quantize_layers
 from equibit.export.functions import OPSET, functions
 from equibit.export.fuse import fuse, take_pools
 from equibit.export.graph import fold_batch_norms, name_float_layers, name_nodes, strip
+from equibit.export.words import take_words
 from equibit.files import write_bytes
 from equibit.layers import binary_layers
 from equibit.packed import PackedLayer, pack, packed_layers
@@ -81,6 +82,7 @@ def export_onnx(
     left = name_float_layers(proto, _float_layers(packed))
     fold_batch_norms(proto)
     fuse(proto)
+    take_words(proto)
     take_pools(proto)
     strip(proto)
     inputs = calibration if isinstance(calibration, tuple) else () if calibration is None else (calibration,)

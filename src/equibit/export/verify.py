@@ -11,14 +11,12 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
-from onnx import TensorProto
-from onnx.helper import make_tensor_value_info
 from torch import Tensor, nn
 
 from equibit.activations import SignActivation
 from equibit.errors import FormatError, InputError
 from equibit.export.check_rounded import RoundedLayers
-from equibit.export.graph import Array, attribute, initializers, layer_name, our_nodes, slots
+from equibit.export.graph import Array, attribute, initializers, inner_value, layer_name, our_nodes, signs_in, slots
 from equibit.export.layer_check import TOLERANCE, LayerCheck, distance, magnitude
 from equibit.export.onnx_file import Inputs
 from equibit.export.quantized import quantized_layers
@@ -27,6 +25,9 @@ from equibit.packed import PackedConv, PackedLayer, pack, packed_layers
 from equibit.packed.onnx_ops import Operator
 from equibit.runtime import InferenceSession
 
+# Of values whose signs a file gives in words: the model sums them up in float32 with the scale in every term, the file
+# compares whole numbers. One more or less in the sum of 4,608 signs is about 4e-3 of the largest.
+SIGN_TOLERANCE = 1e-4
 _LAYER_INPUTS = 32  # inputs for the comparison inside the network, where every layer's output is kept
 _BATCH = 256
 
@@ -171,14 +172,14 @@ class _Guide:
         self.path, self.batch, proto = path, batch, onnx.load(path)
         nodes = our_nodes(proto)
         self.rounded = RoundedLayers(quantized_layers(proto))
-        inner = {name: TensorProto.FLOAT for node in nodes for name in (*node.input, *node.output)}
-        inner |= self.rounded.tensors
+        inner = {name: inner_value(proto, name) for node in nodes for name in (*node.input, *node.output)}
+        inner |= {name: make_tensor_value_info(name, kind, None) for name, kind in self.rounded.tensors.items()}
         self.takes_all = not self.rounded.calls and not any(Operator.of(node.op_type).input for node in nodes)
         self.constants = initializers(proto)
         self.outputs = [value.name for value in proto.graph.output]
         known = {*self.constants, *self.outputs, *(value.name for value in proto.graph.input)}
-        inner = {name: kind for name, kind in inner.items() if name not in known}
-        proto.graph.output.extend(make_tensor_value_info(name, kind, None) for name, kind in inner.items())
+        inner = {name: value for name, value in inner.items() if name not in known}
+        proto.graph.output.extend(inner.values())
         results = _run(InferenceSession(proto.SerializeToString()), batch)
         self.found = self.constants | dict(zip([*self.outputs, *inner], results, strict=True))
         self.found |= {v.name: x.cpu().numpy() for v, x in zip(proto.graph.input, batch, strict=True)}
@@ -200,11 +201,14 @@ class _Guide:
             return args, kwargs
         x = args[0] if args else kwargs["input"]
         node = self.calls[layer.spec.name][0]
-        given = torch.from_numpy(self.found[node.input[0]])
+        given = torch.from_numpy(self.given(node))
         if isinstance(layer, PackedConv) and layer.padding_mode != "zeros":
             given = F.pad(given, [-side for side in layer.pads])  # the file pads before the node
         own = layer.argument(x).cpu().numpy()
-        self.input_ok = distance(given.numpy(), own) <= TOLERANCE * magnitude(own) < np.inf
+        if Operator.of(node.op_type).words:
+            self.input_ok = _same_signs(given.numpy(), own)
+        else:
+            self.input_ok = distance(given.numpy(), own) <= TOLERANCE * magnitude(own) < np.inf
         self.argument = None
         if given.shape != x.shape:
             return args, kwargs
@@ -215,6 +219,11 @@ class _Guide:
             given = _rounded(given, attribute(node, "input_scale"))
         return (given.to(x.device), *args[1:]), {name: value for name, value in kwargs.items() if name != "input"}
 
+    def given(self, node: onnx.NodeProto) -> Array:
+        """The input of a node in the file, float32; of words, their signs."""
+        found = self.found[node.input[0]]
+        return signs_in(found, attribute(node, "shape")[-1]).astype(np.float32) if found.dtype == np.uint64 else found
+
     def at_sign(self, activation: SignActivation, _args: tuple[Any, ...], output: Tensor) -> Tensor:
         """Forward hook of a sign activation: the signs of what the file's node gets."""
         return output if self.argument is None else activation.signs(self.argument)
@@ -224,10 +233,41 @@ class _Guide:
         if self.calls.get(layer.spec.name):
             node = self.calls[layer.spec.name].pop(0)
             values = {slot: self.found[node.input[i]] for slot, i in slots(node).items()}
-            expected = _fused(node, values, _folded(layer, node, values, output.double().cpu().numpy()))
-            error, tolerance = distance(self.found[node.output[0]], expected), TOLERANCE * magnitude(expected)
+            if Operator.of(node.op_type).sign:
+                error, tolerance = self.wrong_signs(layer, node, values), 0.0
+            else:
+                expected = _fused(node, values, _folded(layer, node, values, output.double().cpu().numpy()))
+                error, tolerance = distance(self.found[node.output[0]], expected), TOLERANCE * magnitude(expected)
             same = _same_bits(layer, values)
             self.checks.append(LayerCheck(node.name, same, error, tolerance, self.input_ok))
+
+    def wrong_signs(self, layer: PackedLayer, node: onnx.NodeProto, values: dict[str, Array]) -> float:
+        """Largest difference between the signs that a node gives and those of its thresholds; 0 where all are right.
+
+        Sums of signs and thresholds are whole numbers, exact in float64.
+        """
+        if self.argument is None or layer.activation is None:
+            return np.inf
+        dots = _dots(layer, layer.activation.signs(self.argument)).cpu().numpy()
+        shape = (1, -1, *(1,) * (dots.ndim - 2))
+        reached = values["scale"].reshape(shape) * dots + values["bias"].reshape(shape) >= 0
+        return distance(signs_in(self.found[node.output[0]], len(values["scale"])), np.where(reached, 1, -1))
+
+
+def _dots(layer: PackedLayer, signs: Tensor) -> Tensor:
+    """The layer's dot products of its input's signs with its binary weights, float64."""
+    bias, layer.bias = layer.bias, None
+    dots = layer.compute(signs.double(), layer.binary().double())
+    layer.bias = bias
+    return dots
+
+
+def _same_signs(given: Array, own: Array) -> bool:
+    """Whether signs are those of `own`, but for values a rounding error from 0."""
+    if given.shape != own.shape:
+        return False
+    same = given == np.where(own >= 0, 1, -1)
+    return bool(np.isfinite(own).all() and (same | (abs(own) <= SIGN_TOLERANCE * magnitude(own))).all())
 
 
 def _check_layers(packed: nn.Module, guide: _Guide) -> bool:

@@ -33,6 +33,7 @@ class Convolution:
         slope: Any = ...,
         low: float = ...,
         high: float = ...,
+        output: str = ...,
         level: str = ...,
     ) -> None: ...
     @property

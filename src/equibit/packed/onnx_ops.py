@@ -2,11 +2,17 @@
 
 Domain `equibit`, version 1. An operator's name says what it computes:
 
-    [Xnor|Int8](Binary|Offset|Ternary)(Linear|Conv|ConvTranspose)[Add][Relu|PRelu|Clip]
+    [Xnor[Words]|Int8](Binary|Offset|Ternary)(Linear|Conv|ConvTranspose)[Add][Relu|PRelu|Clip|Sign]
 
 What is taken from the input: its signs (Xnor), its values rounded to 8 bits (Int8), or the values themselves. Then the
 levels of the weight and the kind of layer, and what the exporter fused behind it: the sum with a residual, an
 activation. Every combination has its own name, because a function in a file has fixed inputs.
+
+Between two layers of signs there may be signs alone. Sign says that a layer gives the signs of its output, Words that
+it takes signs; both are words, uint64: bit c % 64 of element (n, c // 64, places...) is set where channel c is +1, bits
+without a channel are clear. The scale of a Sign layer is -1, 0 or 1 and its bias whole: integer thresholds, which give
+the same bits wherever the file runs. Words and Sign are for Xnor, Linear (of 2-D inputs) and Conv of one group; Sign
+is for Binary and Ternary.
 
 Inputs, in this order: X, bits, mask (Ternary), scale, offset (Offset), bias, slope (PRelu), residual (Add). All but X
 and residual are constants; residual has the shape of the output, slope broadcasts to it with one value per filter or
@@ -19,9 +25,12 @@ of Conv (`pads` crops the output; `perm` is from (group, filters of a group, ker
 filters of a group, kernel...)) and `output_padding`. Int8 has `input_scale`: an input x counts as
 clip(round(x / input_scale), -127, 127) * input_scale, halves rounded to even. Clip has `low` and `high`.
 
-Beside the layers there is `AveragePool`: X -> Y with the attributes `kernel_shape`, `strides` and `ceil_mode` of ONNX's
-own, without padding; a window that reaches over the end is averaged over what there is of it. The exporter writes it
-behind a layer of ours, where onnxruntime's own would take longer than a binary convolution.
+Beside the layers there are two poolings. `WordsMaxPool`: X, flips -> Y, all words, with the attributes `kernel_shape`,
+`strides` and `pads` of ONNX's MaxPool: the largest sign of each window, or the smallest of the channels whose bits are
+set in `flips`, which has one word for each of X's. And `AveragePool`: X -> Y with the attributes `kernel_shape`,
+`strides` and `ceil_mode` of ONNX's own, without padding; a window that reaches over the end is averaged over what there
+is of it. The exporter writes it behind a layer of ours, where onnxruntime's own would take longer than a binary
+convolution.
 """
 
 import re
@@ -35,11 +44,13 @@ from equibit.errors import StateError
 
 DOMAIN, VERSION = "equibit", 1
 POOL = "AveragePool"
+WORDS_POOL = "WordsMaxPool"
+WORDS_POOL_ATTRIBUTES = ("kernel_shape", "strides", "pads")
 POOL_ATTRIBUTES = ("kernel_shape", "strides", "ceil_mode")
 _LEVELS = {"two": "Binary", "offset": "Offset", "three": "Ternary"}
 _NAME = re.compile(
-    "(?P<input>Xnor|Int8|)(?P<levels>Binary|Offset|Ternary)(?P<base>Linear|ConvTranspose|Conv)"
-    "(?P<residual>Add|)(?P<activation>Relu|PRelu|Clip|)"
+    "(?P<input>Xnor|Int8|)(?P<words>Words|)(?P<levels>Binary|Offset|Ternary)(?P<base>Linear|ConvTranspose|Conv)"
+    "(?P<residual>Add|)(?P<activation>Relu|PRelu|Clip|)(?P<sign>Sign|)"
 )
 
 
@@ -52,6 +63,8 @@ class Operator:
     base: str
     residual: str = ""
     activation: str = ""
+    words: str = ""
+    sign: str = ""
 
     @classmethod
     def of(cls, name: str) -> "Operator":
@@ -63,7 +76,7 @@ class Operator:
     @property
     def name(self) -> str:
         """The name in the file."""
-        return f"{self.input}{self.levels}{self.base}{self.residual}{self.activation}"
+        return f"{self.input}{self.words}{self.levels}{self.base}{self.residual}{self.activation}{self.sign}"
 
     @property
     def inputs(self) -> list[str]:
