@@ -13,6 +13,9 @@ from equibit.errors import FileError, FormatError, InputError, StateError
 
 _LIBRARY = {"darwin": "libequibit_ort.dylib", "win32": "equibit_ort.dll"}.get(sys.platform, "libequibit_ort.so")
 
+# Inside the functions of layers between which a file has words: the signs in X as floats, and which signs of Y are +1.
+SIGNS_TAKEN, SIGNS_GIVEN = "signs_taken", "signs_given"
+
 
 class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc]
     """An `onnxruntime.InferenceSession` on the CPU, in which our operator library computes the packed layers.

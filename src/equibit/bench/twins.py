@@ -8,16 +8,17 @@ import numpy as np
 import onnx
 import onnx.inliner
 from numpy.typing import NDArray
+from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from equibit.bench.unrounded import remove_rounding
 from equibit.errors import FormatError, InputError
-from equibit.export.functions import functions
-from equibit.runtime import InferenceSession
+from equibit.runtime import SIGNS_GIVEN, SIGNS_TAKEN, InferenceSession
 
 Array = NDArray[Any]
 _CALIBRATION_INPUTS = 32
+_SIGNS = {"plus": 1.0, "minus": -1.0}
 
 
 def random_inputs(session: InferenceSession, batch: int, *, strict: bool = True) -> list[Array]:
@@ -58,14 +59,35 @@ def write_float(source: Path, target: Path) -> None:
     Float layers that the file has in 8 bits take floats, their weights are those of the file.
     """
     flat, model = target.with_suffix(".flat.onnx"), onnx.load(source)
-    dense = functions(model, words=False)
-    del model.functions[:]
-    model.functions.extend(dense)
+    for function in model.functions:
+        _take_floats(function)
     model = onnx.inliner.inline_local_functions(model)
     remove_rounding(model)
     onnx.save(model, flat)
     quant_pre_process(flat, target, skip_symbolic_shape=True)  # onnxruntime's constant folding and shape inference
     flat.unlink()
+
+
+def _take_floats(function: onnx.FunctionProto) -> None:
+    """Lets signs between two layers be floats -1/+1, as a dense network has them, in the place of words."""
+    last = function.node[-1]
+    for node in function.node:
+        if SIGNS_TAKEN in node.output:
+            node.CopyFrom(helper.make_node("Identity", ["X"], [SIGNS_TAKEN]))
+        elif SIGNS_GIVEN in node.output:
+            signs = [helper.make_node("Constant", [], [name], value_float=value) for name, value in _SIGNS.items()]
+            last.CopyFrom(helper.make_node("Where", [SIGNS_GIVEN, *_SIGNS], list(last.output)))
+            before = [*function.node[:-1], *signs, last]
+            del function.node[:]
+            function.node.extend(before)
+            break
+    needed, kept = set(function.output), list[onnx.NodeProto]()
+    for node in reversed(function.node):
+        if needed & set(node.output):
+            kept.append(node)
+            needed |= set(node.input)
+    del function.node[:]
+    function.node.extend(reversed(kept))
 
 
 def write_int8(dense: Path, target: Path) -> None:

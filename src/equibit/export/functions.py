@@ -10,6 +10,7 @@ from typing import Any
 from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, TensorProto, helper
 
 from equibit.packed.onnx_ops import DOMAIN, POOL, POOL_ATTRIBUTES, WORDS_POOL, WORDS_POOL_ATTRIBUTES, Operator
+from equibit.runtime import SIGNS_GIVEN, SIGNS_TAKEN
 
 OPSET = 20  # what torch's exporter writes by default, and the first with everything used here
 
@@ -125,21 +126,29 @@ class _Body:
         words = [self.op("Gather", quarters, self.op("Constant", value_int=i), axis=2) for i in range(4)]
         return functools.reduce(lambda left, right: self.op("BitwiseOr", left, right), words)
 
-    def signs_of(self, set_bits: str) -> str:
-        """bool -> float -1/+1."""
-        return self.op("Where", set_bits, self.number(1), self.number(-1))
-
     def signs_in_words(self) -> str:
         """The signs in the words X, float -1/+1 (batch, channels, *places)."""
         dimensions = self.op("Constant", refs={"value_ints": "shape"})
         channels = self.op("Slice", dimensions, self.ints(-1), self.ints(2**31 - 1))
-        bits = self.op("Slice", self.bits_of("X"), self.ints(0), channels, self.ints(1))
-        return self.op("Sub", self.op("Mul", bits, self.number(2)), self.number(1))
+        return self.taken_signs(self.op("Slice", self.bits_of("X"), self.ints(0), channels, self.ints(1)))
+
+    def taken_signs(self, bits: str) -> str:
+        """Float 0/1 -> the signs that X holds, -1/+1, by the name that `bench` looks for."""
+        self.op("Sub", self.op("Mul", bits, self.number(2)), self.number(1))
+        self.nodes[-1].output[0] = SIGNS_TAKEN
+        return SIGNS_TAKEN
+
+    def give_signs(self, y: str) -> None:
+        """The signs of y as the words Y; whether they are +1 has the name that `bench` looks for."""
+        self.op("GreaterOrEqual", y, self.number(0))
+        self.nodes[-1].output[0] = SIGNS_GIVEN
+        self.words_of(SIGNS_GIVEN)
 
     def taken(self, kind: str) -> str:
         """What the layer computes with, from the input X of floats: its signs, its rounded values, or X itself."""
         if kind == "Xnor":
-            return self.signs_of(self.op("GreaterOrEqual", "X", self.number(0)))
+            plus = self.op("GreaterOrEqual", "X", self.number(0))
+            return self.op("Where", plus, self.number(1), self.number(-1))
         if kind == "Int8":
             unit = self.op("Constant", refs={"value_float": "input_scale"})
             rounded = self.op("Round", self.op("Div", "X", unit))
@@ -173,21 +182,16 @@ class _Body:
         return self.op("Pad", x, self.op("Reshape", whole, self.ints(-1)), value)
 
 
-def functions(model: ModelProto, *, words: bool = True) -> list[FunctionProto]:
-    """The functions of all operators of our domain that a graph uses; see `function`."""
-    names = sorted({node.op_type for node in model.graph.node if node.domain == DOMAIN})
-    return [function(name, words=words) for name in names]
+def functions(model: ModelProto) -> list[FunctionProto]:
+    """The functions of all operators of our domain that a graph uses."""
+    return [function(name) for name in sorted({node.op_type for node in model.graph.node if node.domain == DOMAIN})]
 
 
-def function(name: str, *, words: bool = True) -> FunctionProto:
-    """The function of an operator of our domain, by its name (see `equibit.packed.onnx_ops`).
-
-    Without `words`, signs between two layers are floats -1/+1 in the place of words: the same network for a runtime
-    that knows only dense layers.
-    """
+def function(name: str) -> FunctionProto:
+    """The function of an operator of our domain, by its name (see `equibit.packed.onnx_ops`)."""
     if name == POOL:
         return _pool()
-    return _words_pool(words) if name == WORDS_POOL else _layer(Operator.of(name), words)
+    return _words_pool() if name == WORDS_POOL else _layer(Operator.of(name))
 
 
 def _pool() -> FunctionProto:
@@ -196,31 +200,25 @@ def _pool() -> FunctionProto:
     return body.finished(POOL, ["X"], POOL_ATTRIBUTES)
 
 
-def _words_pool(words: bool) -> FunctionProto:
+def _words_pool() -> FunctionProto:
     body = _Body()
-    refs = {name: name for name in WORDS_POOL_ATTRIBUTES}
-    if words:
-        flips = body.at_bits("flips", body.op("Shape", "X", start=2))
-        bits = body.op("MaxPool", body.bits_of(body.op("BitwiseXor", "X", flips)), refs=refs)
-        body.op("BitwiseXor", body.words_of(body.op("Greater", bits, body.number(0))), flips)
-    else:
-        flipped = body.bits_of(body.op("Unsqueeze", "flips", body.ints(0)))
-        used = body.op("Slice", flipped, body.ints(0), body.op("Shape", "X", start=1, end=2), body.ints(1))
-        signs = body.op("Sub", body.number(1), body.op("Mul", body.op("Squeeze", used, body.ints(0)), body.number(2)))
-        signs = body.at_bits(signs, body.op("Shape", "X", start=2))
-        body.op("Mul", body.op("MaxPool", body.op("Mul", "X", signs), refs=refs), signs)
+    signs = body.taken_signs(body.bits_of("X"))
+    smallest = body.bits_of(body.op("Unsqueeze", "flips", body.ints(0)))
+    used = body.op("Slice", smallest, body.ints(0), body.op("Shape", signs, start=1, end=2), body.ints(1))
+    order = body.op("Sub", body.number(1), body.op("Mul", body.op("Squeeze", used, body.ints(0)), body.number(2)))
+    order = body.at_bits(order, body.op("Shape", signs, start=2))
+    pooled = body.op("MaxPool", body.op("Mul", signs, order), refs={name: name for name in WORDS_POOL_ATTRIBUTES})
+    body.give_signs(body.op("Mul", pooled, order))
     return body.finished(WORDS_POOL, ["X", "flips"], WORDS_POOL_ATTRIBUTES)
 
 
-def _layer(operator: Operator, words: bool) -> FunctionProto:
+def _layer(operator: Operator) -> FunctionProto:
     body = _Body()
     weight = body.weight(operator.levels)
-    signs = body.signs_in_words if words else lambda: "X"
-    x = signs() if operator.words else body.taken(operator.input)
+    x = body.signs_in_words() if operator.words else body.taken(operator.input)
     y = body.layer(operator, x, weight)
     for step in filter(None, (operator.residual, operator.activation)):
         y = body.step(step, y)
     if operator.sign:
-        reached = body.op("GreaterOrEqual", y, body.number(0))
-        body.words_of(reached) if words else body.signs_of(reached)
+        body.give_signs(y)
     return body.finished(operator.name, operator.inputs, operator.attributes)

@@ -160,6 +160,8 @@ def _describe_rounded(layer: QuantizedLayer, extent: tuple[int, ...]) -> LayerSu
 def _macs(node: NodeProto, shape: tuple[int, ...], extent: tuple[int, ...]) -> int:
     positions = np.prod(extent[1:]) // extent[1 if "Conv" in node.op_type else -1]
     return int(positions * np.prod(shape))
+
+
 def _kind(node: NodeProto) -> str:
     """The operator before anything was fused."""
     return replace(Operator.of(node.op_type), residual="", activation="", words="", sign="").name

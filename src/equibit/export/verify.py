@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
+from onnx.helper import make_tensor_value_info
 from torch import Tensor, nn
 
 from equibit.activations import SignActivation
