@@ -218,7 +218,7 @@ def test_linear_layers(tmp_path):
 
 def test_three_levels_of_weights(tmp_path):
     model = network(CHAINS["hardtanh"])
-    kinds = exported(model, tmp_path / "m.onnx", X, method=eb.MultiPrize(prune=0.4))
+    kinds = exported(model, tmp_path / "m.onnx", X, method=eb.MultiPrize(density=0.6))
     assert "XnorWordsTernaryConvSign" in kinds
     assert eb.verify_onnx(model, tmp_path / "m.onnx", X).ok
 
