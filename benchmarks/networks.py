@@ -6,10 +6,10 @@
 Each is ResNet-18 with random weights, binarised, exported and timed as `equibit bench` does: batch 1, every engine in a
 process of its own, all in turns. torch runs the same network with its weights made dense: as it is, in bfloat16 with
 channels_last, and both compiled. 1W1A networks have blocks without ReLU (`bireal`); first layer, last layer and
-shortcuts are float unless the name says otherwise. --starts is the number of processes that an engine's cold start is
-measured on. --isa avx2 keeps ours, torch and OpenVINO from wider instructions; onnxruntime cannot be kept. --busy 1
-keeps a core busy with another process all the while. Prints a table, and writes NAME.THREADS.json into FOLDER
-(NAME.THREADS.avx2.json, NAME.THREADS.busy.json).
+shortcuts are float unless the name says otherwise (`int8_rest`: they have 8 bits). --starts is the number of processes
+that an engine's cold start is measured on. --isa avx2 keeps ours, torch and OpenVINO from wider instructions;
+onnxruntime cannot be kept. --busy 1 keeps a core busy with another process all the while. Prints a table, and writes
+NAME.THREADS.json into FOLDER (NAME.THREADS.avx2.json, NAME.THREADS.busy.json).
 """
 
 import argparse
@@ -47,8 +47,10 @@ NETWORKS: Mapping[str, dict[str, Any]] = {
     "cifar-1w32a": {"size": 32},
     "cifar-1w8a": {"size": 32, "activations": "int8"},
     "imagenet-1w1a": {"size": 224, "block": "bireal", "activation": "bireal"},
+    "imagenet-1w1a-int8_rest": {"size": 224, "block": "bireal", "activation": "bireal", "float_layers": "int8"},
     "imagenet-1w32a": {"size": 224},
 }
+EXPORT = ("activations", "float_layers")  # options of the export that round, and so need inputs
 
 
 # What keeps the engines to an instruction set, all of it in the environment of their processes.
@@ -113,12 +115,11 @@ def busy(count: int) -> Iterator[None]:
 
 def measure(options: Mapping[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     """The report of `bench`."""
-    build = {key: value for key, value in options.items() if key != "activations"}
-    model, x = make(**build)
-    int8 = {"activations": "int8", "calibration": x} if options.get("activations") == "int8" else {}
+    rounded = {key: options[key] for key in EXPORT if key in options}
+    model, x = make(**{key: value for key, value in options.items() if key not in EXPORT})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        eb.export_onnx(model, folder / "network.onnx", x, **int8)
+        eb.export_onnx(model, folder / "network.onnx", x, calibration=x if rounded else None, **rounded)
         programs = write_programs(model, x, folder)
         with busy(arguments.busy):
             report = bench(
