@@ -398,7 +398,7 @@ def make(**changes):
         ({"output_padding": [0, 0, 1]}, "an output padding is 1"),
         ({"input": "sign", "pad_value": 2}, "pad_value is 2"),
         ({"input": "int8", "input_scale": 0.0}, "scale of the input is 0"),
-        ({"input": "half"}, "Allowed: real, sign, int8"),
+        ({"input": "half"}, "Allowed: real, sign, words, int8"),
         ({"activation": "gelu"}, "Allowed: none, relu, prelu, hardtanh"),
         ({"activation": "prelu"}, "a prelu needs its slopes"),
         ({"level": "sse"}, "level 'sse'"),

@@ -225,10 +225,10 @@ def test_three_levels_of_weights(tmp_path):
 
 FLOATS = {
     "another reader": lambda x, conv: conv(x) + x,
-    "an activation that falls and rises": lambda x, conv: conv(nn.functional.prelu(x, torch.tensor([-1.0]))),
+    "an activation that falls and rises": lambda x, conv: conv(nn.functional.prelu(x, torch.tensor([-1.0])) - 1.0),
     "a step that mixes places": lambda x, conv: conv(nn.functional.avg_pool2d(x, 2)),
     "a step over places": lambda x, conv: conv(x + torch.arange(float(x.shape[3]))),
-    "two poolings": lambda x, conv: conv(nn.functional.max_pool2d(nn.functional.max_pool2d(x, 2), 2)),
+    "two poolings": lambda x, conv: conv(nn.functional.max_pool2d(nn.functional.max_pool2d(x - 2.0, 2), 2)),
     "a pooling that rounds up": lambda x, conv: conv(nn.functional.max_pool2d(x, 2, ceil_mode=True)),
 }
 
@@ -267,14 +267,12 @@ def changed(proto, slot, kind):
     node = next(node for node in proto.graph.node if node.op_type == kind)
     tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == node.input[slot])
     value = numpy_helper.to_array(tensor).copy()
-    tensor.CopyFrom(
-        numpy_helper.from_array(value + (2 if value.dtype == F32 else np.uint64(1) << np.uint64(3)), tensor.name)
-    )
+    tensor.CopyFrom(numpy_helper.from_array(value + 2 if value.dtype == F32 else ~value, tensor.name))
 
 
 @pytest.mark.parametrize(("slot", "kind"), [(3, "XnorBinaryConvSign"), (1, "WordsMaxPool"), (2, "XnorBinaryConvSign")])
 def test_verify_sees_a_wrong_threshold(slot, kind, tmp_path):
-    """The bias one dot product further, the smallest sign in the place of the largest, another scale."""
+    """The bias one dot product further, the smallest signs in the place of the largest, another scale."""
     model, path = network(CHAINS["pool"]), tmp_path / "m.onnx"
     exported(model, path, X)
     proto = onnx.load(path)

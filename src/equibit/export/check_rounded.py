@@ -48,7 +48,9 @@ class RoundedLayers:
         return floats | outputs | {layer.input: TensorProto.UINT8 for layer in layers}
 
     def attach(self, model: nn.Module, run: Callable[[], object]) -> list[RemovableHandle]:
-        """Hooks into the model; `run` runs it once, to see which batch norms follow."""
+        """Hooks into the model, if the file has such layers; `run` runs it once, to see which batch norms follow."""
+        if not self.calls:
+            return []
         layers = {name: module for name, module in model.named_modules() if name in self.calls}
         norms = [module for module in model.modules() if isinstance(module, _NORMS)]
         self._find_norms(layers, norms, run)

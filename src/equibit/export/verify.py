@@ -273,7 +273,7 @@ def _same_signs(given: Array, own: Array) -> bool:
 
 def _check_layers(packed: nn.Module, guide: _Guide) -> bool:
     """Compares each call of a layer on the file's inputs; whether the network's outputs then agree."""
-    handles = guide.rounded.attach(packed, lambda: _evaluate(packed, tuple(x[:1] for x in guide.batch)))
+    handles = guide.rounded.attach(packed, lambda: _evaluate(packed, guide.batch))
     handles += [
         handle
         for _, layer in packed_layers(packed)
