@@ -11,7 +11,7 @@ from equibit.cli import main
 from equibit.errors import FileError, FormatError
 from equibit.figures import runs
 from equibit.results import benchmarks, pictures, published, speed
-from equibit.results.groups import group
+from equibit.results.groups import alike, group
 from equibit.spread import Spread
 
 ROOT = Path(__file__).parents[1]
@@ -281,3 +281,14 @@ def test_wrong_on_purpose(tmp_path, capsys):
     assert re.fullmatch(r"equibit: there is no folder .*\n", capsys.readouterr().err)
     with pytest.raises(FileError, match="cannot write"):
         results.write(results.collect(tmp_path), tmp_path, tmp_path / "none" / "x.md")
+
+
+def test_what_is_compared_was_trained_alike(tmp_path):
+    for name, epochs, changes in (("a", 2, {}), ("b", 3, {"train.amp": True}), ("c", 3, {})):
+        write_run(tmp_path / name, [0.5] * epochs, **changes)
+    write_run(tmp_path / "d", [0.5] * 3, recipe="digits-digits_net-float")
+    found = alike(group(runs.find([tmp_path])))
+    assert sorted((g.recipe, g.epochs, dict(g.changes)) for g in found) == [
+        ("digits-digits_net-float", 3, {}), (RECIPE, 3, {})
+    ]  # fmt: skip
+    assert alike([]) == []

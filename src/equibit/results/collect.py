@@ -11,7 +11,7 @@ from equibit.figures import catalog, runs
 from equibit.figures.kind import Kind
 from equibit.results import benchmarks, published, speed
 from equibit.results.benchmarks import Benchmark
-from equibit.results.groups import Group, budget, group, select
+from equibit.results.groups import Group, alike, budget, group, select
 from equibit.results.published import Comparison, Count, Paper, Row, Table
 from equibit.results.speed import Layers, Network
 
@@ -116,7 +116,7 @@ def collect(folder: Path) -> Collection:
     groups = group(records)
     figures = tuple(Figure(catalog.get(name), _record(folder / FIGURES / f"{name}.json")) for name in catalog.NAMES)
     papers = tuple(_paper(paper, groups, figures) for paper in published.papers())
-    compared = tuple((c, tuple(select(groups, c.recipes))) for c in published.comparisons())
+    compared = tuple((c, tuple(alike(select(groups, c.recipes)))) for c in published.comparisons())
     shown = [g for p in papers for cell in p.cells for g in cell.groups] + [g for _, own in compared for g in own]
     return Collection(
         papers=papers,

@@ -106,6 +106,14 @@ def select(groups: Sequence[Group], names: Sequence[str]) -> list[Group]:
     return [group for name in names for group in groups if group.recipe == name]
 
 
+def alike(groups: Sequence[Group]) -> list[Group]:
+    """Those that were trained for as long and with the same changes: of several such sets the largest, then longest."""
+    sets: dict[str, list[Group]] = {}
+    for one in groups:
+        sets.setdefault(repr((one.epochs, sorted(one.changes.items()))), []).append(one)
+    return max(sets.values(), key=lambda found: (len(found), found[0].epochs), default=[])
+
+
 def _short(commit: str | None) -> str:
     """Seven digits, and whether the sources differed from the commit."""
     return "-" if commit is None else commit[:7] + ("-dirty" if commit.endswith("-dirty") else "")

@@ -13,7 +13,7 @@ from equibit.figures.plan import Panel, gather
 from equibit.figures.publish import publish
 from equibit.results import published, speed
 from equibit.results.collect import FIGURES
-from equibit.results.groups import Group, group, select
+from equibit.results.groups import Group, alike, group, select
 from equibit.results.published import Comparison
 
 
@@ -39,7 +39,7 @@ def draw(records: Path) -> list[Path]:
             drawn.append(out / f"{kind.name}.png")
     groups = group(found)
     for comparison in published.comparisons():
-        own = select(groups, comparison.recipes)
+        own = alike(select(groups, comparison.recipes))
         drawn += [_comparison(comparison, own, out)] if own else []
     return drawn + speed.draw(records, out)
 
