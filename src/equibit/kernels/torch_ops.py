@@ -96,7 +96,8 @@ def quantiles(values: Tensor, shares: Sequence[float], *, magnitude: bool = Fals
     places = [share * last for share in shares]
     ranks = [rank for place in places for rank in (math.floor(place), min(math.floor(place) + 1, last))]
     found: Tensor = torch.ops.equibit.values_at.default(values, ranks, magnitude)
-    return torch.lerp(found[::2], found[1::2], found.new_tensor([place % 1 for place in places]))
+    pairs = zip(found[::2], found[1::2], places, strict=True)
+    return torch.stack([torch.lerp(lower, upper, place % 1) for lower, upper, place in pairs])
 
 
 def signed(values: Tensor, level: float) -> Tensor:

@@ -19,12 +19,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from equibit.errors import InputError
-from equibit.kernels import torch_ops  # noqa: F401  (defines equibit::select)
+from equibit.kernels import torch_ops  # noqa: F401  (defines equibit::select and values_at)
 
 
-@register_sharding(torch.ops.equibit.select.default)  # type: ignore[untyped-decorator]
-def _select_sharding(*arguments: Any) -> list[tuple[list[Any], list[Any]]]:
-    """A selection among sharded values gathers them first: a row, the whole layer in SiMaN's projection, is ranked."""
+@register_sharding([torch.ops.equibit.select.default, torch.ops.equibit.values_at.default])  # type: ignore[untyped-decorator]
+def _ranked(*arguments: Any) -> list[tuple[list[Any], list[Any]]]:
+    """Ranks among sharded values gather them first: those of a row, or of the whole layer in SiMaN's projection."""
     return [([Replicate()], [Replicate(), *[None] * (len(arguments) - 1)])]
 
 
