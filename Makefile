@@ -1,7 +1,7 @@
 # Two targets are all a newcomer needs: `make demo` and `make test`. Each creates what it lacks.
 PYTHON ?= python3
 BIN := .venv/bin
-NATIVE := $(wildcard cpp/include/equibit/*.h $(foreach part,src bindings ort,cpp/$(part)/*.h cpp/$(part)/*.cpp)) CMakeLists.txt
+NATIVE := $(wildcard cpp/include/equibit/*.h $(foreach part,src src/kernels src/layers bindings ort,cpp/$(part)/*.h cpp/$(part)/*.cpp)) CMakeLists.txt
 
 .PHONY: demo test test-slow test-recipes test-gpu lint format docs install clean
 .DEFAULT_GOAL := help

@@ -437,7 +437,7 @@ def test_wrong_inputs_are_refused():
     shutil.which(COMPILER) is None or shutil.which(EMULATOR) is None, reason=f"needs {COMPILER} and {EMULATOR}"
 )
 def test_layers_at_the_neon_level_in_an_emulator(tmp_path):
-    sources = [s for s in (CPP / "src").glob("*.cpp") if "_avx" not in s.name]
+    sources = [s for s in (CPP / "src").rglob("*.cpp") if "_avx" not in s.name]
     assert any("neon" in source.name for source in sources)
     flags = ("-std=c++17", "-O1", "-static", "-ffp-contract=off", "-DEQUIBIT_NEON_LEVEL", f"-I{CPP / 'include'}")
     program = tmp_path / "layers"

@@ -100,7 +100,7 @@ def instructions_of(sources, level):
 
 def test_every_level_is_here(sources):
     assert {level_of(source) for source in sources} == set(LEVELS)
-    expected = {path.stem for path in (BUILD.parent / "cpp" / "src").glob("*.cpp") if not path.stem.endswith("_neon")}
+    expected = {path.stem for path in (BUILD.parent / "cpp" / "src").rglob("*.cpp") if not path.stem.endswith("_neon")}
     assert set(sources) == expected, "the build folder is not that of this source tree"
 
 

@@ -1,6 +1,7 @@
 """`equibit::packed_conv` as torch sees it, and when packed layers use it."""
 
 import copy
+import dataclasses
 import gc
 import os
 import subprocess
@@ -57,9 +58,8 @@ def test_opcheck(name, method, activation, monkeypatch):
     monkeypatch.setattr("equibit.packed.modules.packed_conv", record)
     assert_rounding(module(x), layer(x).detach())
     (arguments,) = calls
-    x, tensors, g, *extra = arguments
-    flat = (x, *tensors, g.channels, g.groups, g.kernel, g.stride, g.pads, g.dilation, g.transposed)
-    flat += (extra[0] if extra else (), g.sign, g.pad_value)
+    x, tensors, geometry, *extra = arguments
+    flat = (x, *tensors, *dataclasses.astuple(geometry), extra[0] if extra else ())
     tests = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
     torch.library.opcheck(torch.ops.equibit.packed_conv.default, flat, test_utils=tests)
 

@@ -43,8 +43,8 @@ class EmulatedTiles:
         cpp = Path(__file__).parents[1] / "cpp"
         self.folder = tempfile.TemporaryDirectory()
         program = Path(self.folder.name) / "neon_tiles"
-        sources = [cpp / "src" / f"{name}.cpp" for name in SOURCES]
-        includes = [f"-I{cpp / 'include'}", f"-I{cpp / 'src'}"]
+        sources = [cpp / "src" / "kernels" / f"{name}.cpp" for name in SOURCES]
+        includes = [f"-I{cpp / 'include'}", f"-I{cpp / 'src' / 'kernels'}"]
         subprocess.run(
             [COMPILER, *FLAGS, *includes, Path(__file__).with_name("neon_tiles.cpp"), *sources, "-o", program],
             check=True,

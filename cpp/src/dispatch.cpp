@@ -2,14 +2,14 @@
 
 #include <cstring>
 
-#include "depthwise_levels.h"
-#include "finish_levels.h"
-#include "gather_levels.h"
-#include "gemv_levels.h"
-#include "select_levels.h"
-#include "table_levels.h"
-#include "vnni_levels.h"
-#include "xnor_levels.h"
+#include "kernels/depthwise_levels.h"
+#include "kernels/finish_levels.h"
+#include "kernels/gather_levels.h"
+#include "kernels/gemv_levels.h"
+#include "kernels/select_levels.h"
+#include "kernels/table_levels.h"
+#include "kernels/vnni_levels.h"
+#include "kernels/xnor_levels.h"
 
 namespace equibit {
 
@@ -20,13 +20,10 @@ namespace {
 #ifdef EQUIBIT_X86_LEVELS
 void fill_avx2(Kernels& kernels) {
   fill_portable(kernels);
-  kernels.select_f32 = select_f32_avx2;
-  kernels.select_f64 = select_f64_avx2;
-  kernels.value_at_f32 = value_at_f32_avx2;
-  kernels.value_at_f64 = value_at_f64_avx2;
   fill_depthwise_avx2(kernels.tiles);
   fill_finish_avx2(kernels.tiles);
   fill_gather_avx2(kernels.tiles);
+  fill_select_avx2(kernels);
   fill_table_avx2(kernels.tiles);
   fill_xnor_avx2(kernels);
   fill_gemv_avx2(kernels.tiles);
@@ -34,13 +31,10 @@ void fill_avx2(Kernels& kernels) {
 
 void fill_avx512(Kernels& kernels) {
   fill_avx2(kernels);
-  kernels.select_f32 = select_f32_avx512;
-  kernels.select_f64 = select_f64_avx512;
-  kernels.value_at_f32 = value_at_f32_avx512;
-  kernels.value_at_f64 = value_at_f64_avx512;
   fill_depthwise_avx512(kernels.tiles);
   fill_finish_avx512(kernels.tiles);
   fill_gather_avx512(kernels.tiles);
+  fill_select_avx512(kernels);
   fill_table_avx512(kernels.tiles);
   fill_xnor_avx512(kernels);
   fill_gemv_avx512(kernels.tiles);

@@ -4,10 +4,11 @@ The weights of a layer are laid out for the kernels once: a layout belongs to th
 as that does. It is made anew where a tensor was changed, and is part of no state dict, copy or traced graph.
 """
 
+import dataclasses
 import itertools
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,14 +19,16 @@ from equibit.kernels import _core
 torch.library.define(
     "equibit::packed_conv",
     "(Tensor x, Tensor bits, Tensor? mask, Tensor scale, Tensor? offset, Tensor? bias, int channels, int groups, "
-    "int[] kernel, int[] stride, int[] pads, int[] dilation, bool transposed, SymInt[] output_padding, bool sign, "
-    "int pad_value) -> Tensor",
+    "int[] kernel, int[] stride, int[] pads, int[] dilation, bool transposed, bool sign, int pad_value, "
+    "SymInt[] output_padding) -> Tensor",
 )
 
 
 @dataclass(frozen=True)
 class Geometry:
     """What a packed layer does beside its tensors; sequences have one entry per spatial axis, none for a linear layer.
+
+    The operator takes these in this order, after the tensors.
 
     Attributes:
         channels: Channels of one group of the input.
@@ -81,11 +84,8 @@ def packed_conv(
     Returns:
         float32 (N, filters, *spatial), contiguous.
     """
-    g = geometry
-    return torch.ops.equibit.packed_conv.default(  # type: ignore[no-any-return]
-        x, *tensors, g.channels, g.groups, g.kernel, g.stride, g.pads, g.dilation, g.transposed, output_padding,
-        g.sign, g.pad_value,
-    )  # fmt: skip
+    arguments = (getattr(geometry, field.name) for field in dataclasses.fields(geometry))
+    return torch.ops.equibit.packed_conv.default(x, *tensors, *arguments, output_padding)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class _Layout:
         return same and self.state == _state(bits, *others)
 
 
-_Arguments = tuple[object, ...]
-_layouts = cast(MutableMapping[Tensor, dict[_Arguments, _Layout]], WeakTensorKeyDictionary())  # by the bits
+_Key = tuple[Geometry, tuple[int, ...]]
+_layouts = cast(MutableMapping[Tensor, dict[_Key, _Layout]], WeakTensorKeyDictionary())  # by the bits
 
 
 def _state(*tensors: Tensor | None) -> tuple[tuple[int, int] | None, ...]:
@@ -114,39 +114,36 @@ def _three(values: Sequence[int], fill: int) -> tuple[int, ...]:
 
 
 def _lay_out(
-    bits: Tensor,
-    others: tuple[Tensor | None, ...],
-    channels: int,
-    groups: int,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    pads: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    output_padding: Sequence[int],
-    sign: bool,
-    pad_value: int,
+    bits: Tensor, others: tuple[Tensor | None, ...], geometry: Geometry, output_padding: Sequence[int]
 ) -> _core.Convolution:
-    axes = len(kernel)
+    g, axes = geometry, len(geometry.kernel)
     mask, scale, offset, bias = (None if t is None else t.detach().contiguous() for t in others)
     return _core.Convolution(
         bits.detach().contiguous(), mask, scale, offset, bias,
-        kernel=_three(kernel, 1), stride=_three(stride, 1), dilation=_three(dilation, 1),
-        pads_begin=_three(pads[:axes], 0), pads_end=_three(pads[axes:], 0), channels=channels, groups=groups,
-        transposed=transposed, output_padding=_three(output_padding, 0), input="sign" if sign else "real",
-        pad_value=pad_value,
+        kernel=_three(g.kernel, 1), stride=_three(g.stride, 1), dilation=_three(g.dilation, 1),
+        pads_begin=_three(g.pads[:axes], 0), pads_end=_three(g.pads[axes:], 0), channels=g.channels, groups=g.groups,
+        transposed=g.transposed, output_padding=_three(output_padding, 0), input="sign" if g.sign else "real",
+        pad_value=g.pad_value,
     )  # fmt: skip
 
 
-def _layer(bits: Tensor, others: tuple[Tensor | None, ...], *arguments: object) -> _core.Convolution:
+def _layer(
+    bits: Tensor, others: tuple[Tensor | None, ...], geometry: Geometry, output_padding: tuple[int, ...]
+) -> _core.Convolution:
     if any(t is not None and t.is_inference() for t in (bits, *others)):
-        return _lay_out(bits, others, *arguments)  # type: ignore[arg-type]  # nothing says when such a tensor changes
+        return _lay_out(bits, others, geometry, output_padding)  # nothing says when such a tensor changes
     known = _layouts.setdefault(bits, {})
-    key = tuple(tuple(a) if isinstance(a, (list, tuple)) else a for a in arguments)
+    key = (geometry, output_padding)
     layout = known.get(key)
     if layout is None or not layout.holds(bits, others):
-        layout = known[key] = _Layout(_lay_out(bits, others, *arguments), others, _state(bits, *others))  # type: ignore[arg-type]
+        layout = known[key] = _Layout(_lay_out(bits, others, *key), others, _state(bits, *others))
     return layout.layer
+
+
+def _geometry(arguments: Sequence[Any]) -> tuple[Geometry, tuple[int, ...]]:
+    """The operator's arguments after the tensors."""
+    values: list[Any] = [tuple(a) if isinstance(a, (list, tuple)) else a for a in arguments]
+    return Geometry(*values[:-1]), values[-1]
 
 
 def _packed_conv_cpu(
@@ -158,7 +155,7 @@ def _packed_conv_cpu(
     bias: Tensor | None,
     *arguments: object,
 ) -> Tensor:
-    layer = _layer(bits, (mask, scale, offset, bias), *arguments)
+    layer = _layer(bits, (mask, scale, offset, bias), *_geometry(arguments))
     axes = x.dim() - 2
     input_size = _three(x.shape[2:], 1)
     y = x.new_empty(x.shape[0], bits.shape[0], *layer.output_size(input_size)[3 - axes :])
@@ -166,29 +163,13 @@ def _packed_conv_cpu(
     return y
 
 
-def _packed_conv_fake(
-    x: Tensor,
-    bits: Tensor,
-    mask: Tensor | None,
-    scale: Tensor,
-    offset: Tensor | None,
-    bias: Tensor | None,
-    channels: int,
-    groups: int,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    pads: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    output_padding: Sequence[int],
-    sign: bool,
-    pad_value: int,
-) -> Tensor:
+def _packed_conv_fake(x: Tensor, bits: Tensor, *others: object) -> Tensor:
+    g, output_padding = _geometry(others[4:])  # after mask, scale, offset and bias
     spatial = []
-    for axis, (size, k, s, d) in enumerate(zip(x.shape[2:], kernel, stride, dilation, strict=True)):
-        both, reach = pads[axis] + pads[axis + len(kernel)], d * (k - 1) + 1
-        extra = output_padding[axis] if transposed else 0
-        spatial.append((size - 1) * s - both + reach + extra if transposed else (size + both - reach) // s + 1)
+    for axis, (size, k, s, d) in enumerate(zip(x.shape[2:], g.kernel, g.stride, g.dilation, strict=True)):
+        both, reach = g.pads[axis] + g.pads[axis + len(g.kernel)], d * (k - 1) + 1
+        extra = output_padding[axis] if g.transposed else 0
+        spatial.append((size - 1) * s - both + reach + extra if g.transposed else (size + both - reach) // s + 1)
     return x.new_empty(x.shape[0], bits.shape[0], *spatial)
 
 

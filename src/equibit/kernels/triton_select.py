@@ -42,7 +42,7 @@ def select_rows(
 
 @triton.jit
 def _select_row(rows, out, n, low, kept, lowest, between, highest, taps, magnitude: tl.constexpr, block: tl.constexpr):
-    """Writes one row. A key is the sign and magnitude of a float as a two's complement number (cpp/src/select.h)."""
+    """Writes one row. A key is the sign and magnitude of a float as a two's complement number, as in select.h."""
     index = tl.arange(0, block)
     place = tl.program_id(0).to(tl.int64) * n + (index % taps) * (n // taps) + index // taps
     used = index < n

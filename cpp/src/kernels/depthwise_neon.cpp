@@ -4,18 +4,17 @@
 
 #include "depthwise.h"
 #include "depthwise_levels.h"
+#include "floats_neon.h"
 
 namespace equibit {
 
 namespace {
 
-struct Neon {
-  using Floats = float32x4_t;
+struct Neon : FloatsNeon {
   struct Mask {
     std::int64_t first, last;
     bool whole() const { return first == 0 && last == lanes; }
   };
-  static constexpr std::int64_t lanes = 4;
 
   static Mask between(std::int64_t first, std::int64_t last) {
     const auto lane = [](std::int64_t at) { return std::min(std::max<std::int64_t>(at, 0), lanes); };
@@ -32,16 +31,6 @@ struct Neon {
     float stored[lanes];
     vst1q_f32(stored, values);
     for (std::int64_t i = mask.first; i < mask.last; ++i) to[i] = stored[i];
-  }
-  static Floats all(float value) { return vdupq_n_f32(value); }
-  static Floats add(Floats a, Floats b) { return vaddq_f32(a, b); }
-  static Floats mul(Floats a, Floats b) { return vmulq_f32(a, b); }
-  static Floats fma(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
-  static Floats below(Floats v, Floats bound, Floats other) {
-    return vbslq_f32(vcltq_f32(v, bound), other, v);
-  }
-  static Floats above(Floats v, Floats bound, Floats other) {
-    return vbslq_f32(vcgtq_f32(v, bound), other, v);
   }
   static Floats even(Floats low, Floats high) { return vuzp1q_f32(low, high); }
   static Floats odd(Floats low, Floats high) { return vuzp2q_f32(low, high); }

@@ -3,10 +3,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <thread>
 
 #include "equibit/tiles.h"
+#include "inputs.h"
+#include "outputs.h"
 #include "plan.h"
 #include "scratch.h"
 #include "shared_rows.h"
@@ -27,12 +28,6 @@ struct Place {
   }
 };
 
-// Some filters at neighbouring places of an image, and the lane of the first place.
-struct Stretch {
-  std::int64_t filter, filters, image, at, length, lane;
-  std::int64_t size;  // places of the image
-};
-
 struct Job {
   const Plan& plan;
   const Cut& cut;
@@ -48,6 +43,7 @@ class Worker {
  public:
   Worker(Job& job, std::size_t index)
       : job_(job),
+        inputs_(job.plan, job.cut, job.arrays),
         plan_(job.plan),
         tiles_(job.plan.tiles()),
         rows_(job.plan.rows()),
@@ -77,29 +73,29 @@ class Worker {
   bool integer() const { return plan_.counts_integers(); }
 
   void make_planes();
-  void make_plane(std::int64_t index);
   Place place_of(std::int64_t index) const;
-  const std::uint8_t* planes_of(const Place& place) const;
   void compute(std::int64_t piece);
   void compute_band(std::int64_t piece);
   void compute_groups(std::int64_t piece);
   void compute_maps(std::int64_t piece);
-  const float* make_maps(const Place& place, std::int64_t count);
   void compute_tile(const Place& place, std::int64_t first, std::int64_t count);
   void compute_row(const Place& place, std::int64_t first, std::int64_t count);
-  void fill_panel(const Place& place);
-  void fill_row(const Place& place);
   void find_totals(const Place& place);
   void multiply(const std::uint8_t* weights, std::int64_t count, std::int64_t lanes);
   void multiply_row(const std::uint8_t* weights, std::int64_t count);
   void finish_tile(const Place& place, std::int64_t first, std::int64_t count);
-  void finish_stretch(const Stretch& stretch, const Counts& terms, std::int64_t lanes);
-  void sign_stretch(const Stretch& stretch, const Counts& terms, std::int64_t lanes);
+  const std::uint8_t* planes_of(const Place& place) const {
+    return inputs_.planes_of(place.image, place.group);
+  }
+  std::int64_t first_filter(const Place& place, std::int64_t row) const {
+    return (place.group * rows_.in_group() + row) / rows_.per_filter();
+  }
   std::int64_t tile_lanes(const Place& place) const {
     return place.map->places.tiles()[static_cast<std::size_t>(place.tile)].lanes;
   }
 
   Job& job_;
+  const Inputs inputs_;
   const Plan& plan_;
   const TileKernels& tiles_;
   const BinaryRows& rows_;
@@ -116,29 +112,10 @@ void Worker::make_planes() {
   for (;;) {
     const std::int64_t index = job_.next_plane.fetch_add(1, std::memory_order_relaxed);
     if (index >= job_.planes) break;
-    make_plane(index);
+    inputs_.make_plane(index);
     job_.ready_planes.fetch_add(1, std::memory_order_release);
   }
   while (job_.ready_planes.load(std::memory_order_acquire) < job_.planes) std::this_thread::yield();
-}
-
-// Planes are made group by group of an image; of a linear layer's rows, all groups at once.
-void Worker::make_plane(std::int64_t index) {
-  const std::int64_t places = product(job_.cut.input), channels = rows_.channels();
-  const float* x = job_.arrays.x + index * channels * places;
-  if (family_ == Family::grouped) {
-    float* floats = reinterpret_cast<float*>(job_.arrays.scratch) + index * channels * places;
-    if (plan_.input() == InputKind::sign) return tiles_.sign_f32(x, channels * places, floats);
-    return tiles_.quantize_f32(x, channels * places, plan_.input_scale(), floats);
-  }
-  if (plan_.input() == InputKind::int8) {
-    auto* quads = reinterpret_cast<std::int8_t*>(job_.arrays.scratch);
-    const std::int64_t size = 4 * rows_.tap_rows(Family::vnni) * places;
-    return tiles_.quantize_planes(x, channels, places, plan_.input_scale(), quads + index * size);
-  }
-  auto* words = reinterpret_cast<Word*>(job_.arrays.scratch) + index * rows_.tap_rows(Family::xnor) * places;
-  if (places == 1) return plan_.kernels().pack_f32(x, 1, channels, words);
-  tiles_.pack_planes(x, channels, places, words);
 }
 
 void Worker::compute(std::int64_t piece) {
@@ -150,7 +127,11 @@ void Worker::compute(std::int64_t piece) {
   const Place place = place_of(piece / job_.cut.chunks);
   const bool single = is_single(family_);
   if (!(place == held_)) {
-    single ? fill_row(place) : fill_panel(place);
+    if (single) {
+      inputs_.fill_row(planes_of(place), panel_);
+    } else {
+      inputs_.fill_panel(place.map->places, static_cast<std::size_t>(place.tile), planes_of(place), panel_);
+    }
     if (plan_.epilogue().offset != nullptr) find_totals(place);
     held_ = place;
   }
@@ -199,21 +180,9 @@ void Worker::compute_maps(std::int64_t piece) {
                         reinterpret_cast<const float*>(job_.laid_out.from(place.group, 0))};
   const std::int64_t at = (place.image * geometry.filters + first) * product(output);
   const float* residual = job_.arrays.residual;
-  tiles_.depthwise_f32(layer, plan_.epilogue_from(first), make_maps(place, groups),
-                       residual == nullptr ? nullptr : residual + at, job_.arrays.y + at);
-}
-
-// What the weights of `count` groups multiply.
-const float* Worker::make_maps(const Place& place, std::int64_t count) {
-  const std::int64_t size = product(job_.cut.input);
-  const float* x = job_.arrays.x + (place.image * rows_.groups() + place.group) * size;
-  if (plan_.input() == InputKind::real) return x;
-  if (plan_.input() == InputKind::sign) {
-    tiles_.sign_f32(x, count * size, panel<float>());
-  } else {
-    tiles_.quantize_f32(x, count * size, plan_.input_scale(), panel<float>());
-  }
-  return panel<float>();
+  const float* maps = inputs_.maps(place.image, place.group, groups, panel<float>());
+  tiles_.depthwise_f32(layer, plan_.epilogue_from(first), maps, residual == nullptr ? nullptr : residual + at,
+                       job_.arrays.y + at);
 }
 
 // Bands have whole tiles, all about as many.
@@ -227,7 +196,7 @@ void Worker::compute_band(std::int64_t piece) {
   const Band work{
       index / rows_.groups(), index % rows_.groups(), first, std::min(cut.chunk, rows_.in_group() - first),
       border(band),           border(band + 1)};
-  const std::uint8_t* planes = planes_of({nullptr, work.image, work.group, 0});
+  const std::uint8_t* planes = inputs_.planes_of(work.image, work.group);
   equibit::compute_band(plan_, cut, job_.arrays, work, planes, {panel_, sums_, tables_});
 }
 
@@ -241,44 +210,6 @@ Place Worker::place_of(std::int64_t index) const {
   const std::int64_t rest = index - repeat * tiles * groups;
   const auto of_map = static_cast<std::int64_t>(map->places.tiles().size());
   return {map, repeat * cut.map->places.images(), rest / of_map * cut.groups, rest % of_map};
-}
-
-const std::uint8_t* Worker::planes_of(const Place& place) const {
-  const std::int64_t unit = lane_bytes(family_), image = plan_.image_elements(job_.cut.input);
-  const auto* planes =
-      plan_.makes_planes() ? job_.arrays.scratch : reinterpret_cast<const std::uint8_t*>(job_.arrays.x);
-  return planes + (place.image * image + place.group * (image / rows_.groups())) * unit;
-}
-
-void Worker::fill_panel(const Place& place) {
-  const std::int64_t lanes = tile_lanes(place), tap_rows = rows_.tap_rows(family_);
-  const std::int64_t stride = product(job_.cut.input), unit = lane_bytes(family_);
-  const std::uint8_t* planes = planes_of(place);
-  for (std::int64_t tap = 0; tap < rows_.taps(); ++tap) {
-    const Tap reading = place.map->places.reading(static_cast<std::size_t>(place.tile), tap);
-    const std::uint8_t* from = planes + reading.offset * unit;
-    std::uint8_t* to = panel_ + tap * tap_rows * lanes * unit;
-    if (family_ == Family::xnor) {
-      tiles_.gather_64(reading.gather, reinterpret_cast<const Word*>(from), plan_.outside(), stride, tap_rows,
-                       reinterpret_cast<Word*>(to));
-    } else {
-      tiles_.gather_32(reading.gather, reinterpret_cast<const std::uint32_t*>(from), stride, tap_rows,
-                       reinterpret_cast<std::uint32_t*>(to));
-    }
-  }
-  const std::int64_t rows = rows_.taps() * tap_rows, together = rows_.taps_together(family_);
-  if (together > 1) return tiles_.fold_few_bits(panel<Word>(), rows, lanes, together, rows_.channels());
-  if (family_ == Family::xnor) return tiles_.fold_words(panel<Word>(), rows, lanes);
-  const std::int64_t extra = ScratchLayout::padded_rows(rows_, family_) - rows;
-  std::memset(panel_ + rows * lanes * unit, 0, static_cast<std::size_t>(extra * lanes * unit));
-}
-
-// The values of one row of a linear layer, with zeros after the last.
-void Worker::fill_row(const Place& place) {
-  const std::int64_t rows = rows_.panel_rows(family_), unit = lane_bytes(family_);
-  const std::int64_t extra = ScratchLayout::padded_rows(rows_, family_) - rows;
-  std::memcpy(panel_, planes_of(place), static_cast<std::size_t>(rows * unit));
-  std::memset(panel_ + rows * unit, 0, static_cast<std::size_t>(extra * unit));
 }
 
 // A filter of +1 gives the sum of the inputs.
@@ -340,80 +271,28 @@ void Worker::multiply_row(const std::uint8_t* weights, std::int64_t count) {
 
 void Worker::compute_row(const Place& place, std::int64_t first, std::int64_t count) {
   multiply_row(job_.laid_out.from(place.group, first), count);
-  const std::int64_t filter = (place.group * rows_.in_group() + first) / rows_.per_filter();
-  const std::int64_t at = place.image * plan_.geometry().filters + filter;
-  if (plan_.gives_words()) {
-    Word* words =
-        job_.arrays.words() + place.image * words_for(plan_.geometry().filters) + filter / word_bits;
-    return tiles_.sign_row_i32(
-        {count / rows_.per_filter(), 1, 1, plan_.bounds_from(filter), plan_.flips_from(filter), words, 1},
-        plan_.counts(), counts());
-  }
-  const float* residual = job_.arrays.residual;
-  const Results results{
-      count / rows_.per_filter(), 1, 1, totals_, residual == nullptr ? nullptr : residual + at, 1,
-      job_.arrays.y + at,         1};
-  if (integer()) {
-    tiles_.finish_row_i32(plan_.epilogue_from(filter), results, plan_.counts(), counts());
-  } else {
-    tiles_.finish_row_f32(plan_.epilogue_from(filter), results, plan_.counts(), floats());
-  }
+  const std::int64_t filter = first_filter(place, first);
+  write_outputs(plan_, job_.arrays, {place.image, filter, count / rows_.per_filter(), 0, 1, 1},
+                plan_.counts(), {sums_, 1, totals_});
 }
 
 // Image by image of the tile.
 void Worker::finish_tile(const Place& place, std::int64_t first, std::int64_t count) {
   const Places& places = place.map->places;
   const Places::Tile& tile = places.tiles()[static_cast<std::size_t>(place.tile)];
-  const std::int64_t size = places.output_places();
-  Stretch stretch{(place.group * rows_.in_group() + first) / rows_.per_filter(),
-                  count / rows_.per_filter(),
-                  0,
-                  0,
-                  0,
-                  0,
-                  size};
-  Counts terms = plan_.counts();
+  Stretch stretch{0, first_filter(place, first), count / rows_.per_filter(), 0, 0, places.output_places()};
+  Counts counts = plan_.counts();
   if (!tile.inside && !place.map->corrections.empty()) {
-    terms.correction_stride = places.class_count();
-    terms.correction = place.map->corrections.data() + stretch.filter * terms.correction_stride;
+    counts.correction_stride = places.class_count();
+    counts.correction = place.map->corrections.data() + stretch.filter * counts.correction_stride;
   }
-  for (; stretch.lane < tile.used; stretch.lane += stretch.length) {
-    stretch.image = place.image + (tile.first + stretch.lane) / size;
-    stretch.at = (tile.first + stretch.lane) % size;
-    stretch.length = std::min(size - stretch.at, tile.used - stretch.lane);
-    terms.classes = places.classes() + stretch.at;
-    plan_.gives_words() ? sign_stretch(stretch, terms, tile.lanes)
-                        : finish_stretch(stretch, terms, tile.lanes);
+  for (std::int64_t lane = 0; lane < tile.used; lane += stretch.places) {
+    stretch.image = place.image + (tile.first + lane) / stretch.size;
+    stretch.place = (tile.first + lane) % stretch.size;
+    stretch.places = std::min(stretch.size - stretch.place, tile.used - lane);
+    counts.classes = places.classes() + stretch.place;
+    write_outputs(plan_, job_.arrays, stretch, counts, {sums_ + 4 * lane, tile.lanes, totals_ + lane});
   }
-}
-
-void Worker::sign_stretch(const Stretch& stretch, const Counts& terms, std::int64_t lanes) {
-  const std::int64_t word = stretch.image * words_for(plan_.geometry().filters) + stretch.filter / word_bits;
-  tiles_.sign_i32({stretch.filters, stretch.length, lanes, plan_.bounds_from(stretch.filter),
-                   plan_.flips_from(stretch.filter), job_.arrays.words() + word * stretch.size + stretch.at,
-                   stretch.size},
-                  terms, counts() + stretch.lane);
-}
-
-void Worker::finish_stretch(const Stretch& stretch, const Counts& terms, std::int64_t lanes) {
-  const std::int64_t offset =
-      (stretch.image * plan_.geometry().filters + stretch.filter) * stretch.size + stretch.at;
-  const float* residual = job_.arrays.residual;
-  const Results results{stretch.filters,
-                        stretch.length,
-                        lanes,
-                        totals_ + stretch.lane,
-                        residual == nullptr ? nullptr : residual + offset,
-                        stretch.size,
-                        job_.arrays.y + offset,
-                        stretch.size};
-  const Epilogue epilogue = plan_.epilogue_from(stretch.filter);
-  const bool row = stretch.size == 1 && terms.correction == nullptr;
-  if (integer()) {
-    return (row ? tiles_.finish_row_i32 : tiles_.finish_i32)(epilogue, results, terms,
-                                                             counts() + stretch.lane);
-  }
-  (row ? tiles_.finish_row_f32 : tiles_.finish_f32)(epilogue, results, terms, floats() + stretch.lane);
 }
 
 std::int64_t count_pieces(const Plan& plan, const Cut& cut) {
@@ -434,14 +313,12 @@ std::size_t scratch_of(const Plan& plan, const Cut& cut) {
 }
 
 void run_cut(const Plan& plan, const Cut& cut, const Arrays& arrays, ParallelFor& parallel) {
-  const bool makes = plan.makes_planes() && cut.family != Family::depthwise;
-  const std::int64_t planes = makes ? cut.batch * plan.rows().groups() : 0;
   Job job{plan,
           cut,
           arrays,
           ScratchLayout(plan, cut),
           plan.laid_out(cut.family),
-          planes,
+          Inputs(plan, cut, arrays).planes_to_make(),
           count_pieces(plan, cut)};
   const auto task = [](void* data, std::size_t index) { Worker(*static_cast<Job*>(data), index).work(); };
   if (cut.workers == 1) return task(&job, 0);

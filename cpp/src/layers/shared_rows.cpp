@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "outputs.h"
+
 namespace equibit {
 
 namespace {
@@ -87,21 +89,11 @@ class BandWorker {
     const std::int64_t first = std::max(window_first_ + at, band_.first_place);
     const std::int64_t last = std::min(window_first_ + at + most_lanes, band_.last_place);
     if (first >= last) return;
-    const std::int64_t filters = band_.count / plan_.rows().per_filter();
-    const std::int64_t filter =
-        (band_.group * plan_.rows().in_group() + band_.first) / plan_.rows().per_filter();
+    const std::int64_t per_filter = plan_.rows().per_filter();
+    const std::int64_t filter = (band_.group * plan_.rows().in_group() + band_.first) / per_filter;
     const std::int64_t size = product(output_size(geometry_, cut_.input));
-    const std::int64_t place = (band_.image * geometry_.filters + filter) * size + first;
-    const float* residual = arrays_.residual == nullptr ? nullptr : arrays_.residual + place;
-    const Results results{filters, last - first, length_, nullptr, residual, size, arrays_.y + place, size};
-    const std::uint8_t* sums = memory_.window + 4 * (first - window_first_);
-    if (cut_.family == Family::table) {
-      plan_.tiles().finish_f32(plan_.epilogue_from(filter), results, plan_.counts(),
-                               reinterpret_cast<const float*>(sums));
-    } else {
-      plan_.tiles().finish_i32(plan_.epilogue_from(filter), results, plan_.counts(),
-                               reinterpret_cast<const std::int32_t*>(sums));
-    }
+    write_outputs(plan_, arrays_, {band_.image, filter, band_.count / per_filter, first, last - first, size},
+                  plan_.counts(), {memory_.window + 4 * (first - window_first_), length_, nullptr});
   }
 
   // The sums that later tiles add to, `reach` of each filter, and zeros after them.

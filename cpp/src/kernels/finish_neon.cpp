@@ -4,6 +4,7 @@
 
 #include "finish.h"
 #include "finish_levels.h"
+#include "floats_neon.h"
 
 namespace equibit {
 
@@ -14,11 +15,9 @@ void copy(const Value* from, std::int64_t count, Value* to) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = from[i];
 }
 
-struct Neon {
-  using Floats = float32x4_t;
+struct Neon : FloatsNeon {
   using Ints = int32x4_t;
   using Tail = std::int64_t;  // how many
-  static constexpr std::int64_t lanes = 4;
 
   static Tail first(std::int64_t count) { return count < lanes ? count : lanes; }
   static Floats load(const float* from, Tail tail) {
@@ -39,23 +38,10 @@ struct Neon {
     vst1q_f32(stored, values);
     copy(stored, tail, to);
   }
-  static Floats all(float value) { return vdupq_n_f32(value); }
   static Ints ints(std::int32_t value) { return vdupq_n_s32(value); }
-  static Floats add(Floats a, Floats b) { return vaddq_f32(a, b); }
+  using FloatsNeon::add;
   static Ints add(Ints a, Ints b) { return vaddq_s32(a, b); }
   static Ints sub(Ints a, Ints b) { return vsubq_s32(a, b); }
-  static Floats mul(Floats a, Floats b) { return vmulq_f32(a, b); }
-  static Floats div(Floats a, Floats b) { return vdivq_f32(a, b); }
-  static Floats fma(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
-  static Floats below(Floats v, Floats bound, Floats other) {
-    return vbslq_f32(vcltq_f32(v, bound), other, v);
-  }
-  static Floats above(Floats v, Floats bound, Floats other) {
-    return vbslq_f32(vcgtq_f32(v, bound), other, v);
-  }
-  static Floats not_below(Floats v, Floats bound, Floats yes, Floats no) {
-    return vbslq_f32(vcgeq_f32(v, bound), yes, no);
-  }
   static Floats float_of(Ints values) { return vcvtq_f32_s32(values); }
 
   static Ints lookup(const std::int32_t* table, std::int64_t, Ints at, Tail tail) {

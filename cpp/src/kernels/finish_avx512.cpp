@@ -4,16 +4,15 @@
 
 #include "finish.h"
 #include "finish_levels.h"
+#include "floats_avx512.h"
 
 namespace equibit {
 
 namespace {
 
-struct Avx512 {
-  using Floats = __m512;
+struct Avx512 : FloatsAvx512 {
   using Ints = __m512i;
   using Tail = __mmask16;
-  static constexpr std::int64_t lanes = 16;
 
   static Tail first(std::int64_t count) {
     return static_cast<Tail>(count >= lanes ? 0xFFFFU : (1U << count) - 1);
@@ -21,23 +20,10 @@ struct Avx512 {
   static Floats load(const float* from, Tail tail) { return _mm512_maskz_loadu_ps(tail, from); }
   static Ints load(const std::int32_t* from, Tail tail) { return _mm512_maskz_loadu_epi32(tail, from); }
   static void store(float* to, Floats values, Tail tail) { _mm512_mask_storeu_ps(to, tail, values); }
-  static Floats all(float value) { return _mm512_set1_ps(value); }
   static Ints ints(std::int32_t value) { return _mm512_set1_epi32(value); }
-  static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+  using FloatsAvx512::add;
   static Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
   static Ints sub(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
-  static Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
-  static Floats div(Floats a, Floats b) { return _mm512_div_ps(a, b); }
-  static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
-  static Floats below(Floats v, Floats bound, Floats other) {
-    return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, bound, _CMP_LT_OQ), other);
-  }
-  static Floats above(Floats v, Floats bound, Floats other) {
-    return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, bound, _CMP_GT_OQ), other);
-  }
-  static Floats not_below(Floats v, Floats bound, Floats yes, Floats no) {
-    return _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask(v, bound, _CMP_GE_OQ), yes);
-  }
   static Floats float_of(Ints values) { return _mm512_cvtepi32_ps(values); }
 
   // A table of up to sixteen numbers is a register.

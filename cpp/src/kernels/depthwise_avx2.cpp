@@ -4,6 +4,7 @@
 
 #include "depthwise.h"
 #include "depthwise_levels.h"
+#include "floats_avx2.h"
 
 namespace equibit {
 
@@ -12,10 +13,8 @@ namespace {
 alignas(64) constexpr std::int32_t ends[24] = {0,  0,  0,  0,  0, 0, 0, 0, -1, -1, -1, -1,
                                                -1, -1, -1, -1, 0, 0, 0, 0, 0,  0,  0,  0};
 
-struct Avx2 {
-  using Floats = __m256;
+struct Avx2 : FloatsAvx2 {
   using Mask = __m256i;
-  static constexpr std::int64_t lanes = 8;
 
   static Mask from(std::int64_t at) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(ends + at));
@@ -44,16 +43,6 @@ struct Avx2 {
       to += 2;
     }
     if (count & 1U) _mm_store_ss(to, rest);
-  }
-  static Floats all(float value) { return _mm256_set1_ps(value); }
-  static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
-  static Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
-  static Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
-  static Floats below(Floats v, Floats bound, Floats other) {
-    return _mm256_blendv_ps(v, other, _mm256_cmp_ps(v, bound, _CMP_LT_OQ));
-  }
-  static Floats above(Floats v, Floats bound, Floats other) {
-    return _mm256_blendv_ps(v, other, _mm256_cmp_ps(v, bound, _CMP_GT_OQ));
   }
   static Floats in_order(Floats halves) {  // after a shuffle within both halves of a register
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(halves), 0xD8));

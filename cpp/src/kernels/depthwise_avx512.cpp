@@ -4,6 +4,8 @@
 
 #include "depthwise.h"
 #include "depthwise_levels.h"
+#include "floats_avx2.h"
+#include "floats_avx512.h"
 
 namespace equibit {
 
@@ -17,26 +19,14 @@ std::uint32_t bits_between(std::int64_t first, std::int64_t last, std::int64_t l
   return below(last) & ~below(first);
 }
 
-struct Sixteen {
-  using Floats = __m512;
+struct Sixteen : FloatsAvx512 {
   using Mask = __mmask16;
-  static constexpr std::int64_t lanes = 16;
 
   static Mask between(std::int64_t first, std::int64_t last) {
     return static_cast<Mask>(bits_between(first, last, lanes));
   }
   static Floats load(const float* from, Mask mask) { return _mm512_maskz_loadu_ps(mask, from); }
   static void store(float* to, Floats values, Mask mask) { _mm512_mask_storeu_ps(to, mask, values); }
-  static Floats all(float value) { return _mm512_set1_ps(value); }
-  static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
-  static Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
-  static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
-  static Floats below(Floats v, Floats bound, Floats other) {
-    return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, bound, _CMP_LT_OQ), other);
-  }
-  static Floats above(Floats v, Floats bound, Floats other) {
-    return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, bound, _CMP_GT_OQ), other);
-  }
   static Floats even(Floats low, Floats high) {
     const __m512i at = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     return _mm512_permutex2var_ps(low, at, high);
@@ -51,20 +41,15 @@ struct Sixteen {
   }
 };
 
-struct Eight {
-  using Floats = __m256;
+// Comparisons to a mask, which AVX2 has not.
+struct Eight : FloatsAvx2 {
   using Mask = __mmask8;
-  static constexpr std::int64_t lanes = 8;
 
   static Mask between(std::int64_t first, std::int64_t last) {
     return static_cast<Mask>(bits_between(first, last, lanes));
   }
   static Floats load(const float* from, Mask mask) { return _mm256_maskz_loadu_ps(mask, from); }
   static void store(float* to, Floats values, Mask mask) { _mm256_mask_storeu_ps(to, mask, values); }
-  static Floats all(float value) { return _mm256_set1_ps(value); }
-  static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
-  static Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
-  static Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
   static Floats below(Floats v, Floats bound, Floats other) {
     return _mm256_mask_mov_ps(v, _mm256_cmp_ps_mask(v, bound, _CMP_LT_OQ), other);
   }

@@ -66,24 +66,6 @@ struct Avx2 {
 
 }  // namespace
 
-void select_f32_avx2(const Selection& selection, const float* values, const float* levels, float* scratch,
-                     float* out) {
-  select_rows<Avx2>(selection, values, levels, scratch, out);
-}
-
-void select_f64_avx2(const Selection& selection, const double* values, const double* levels, double* scratch,
-                     double* out) {
-  select_rows<Avx2>(selection, values, levels, scratch, out);
-}
-
-float value_at_f32_avx2(const float* values, std::int64_t n, std::int64_t rank, bool magnitude,
-                        float* scratch) {
-  return value_at<Avx2>(values, n, rank, magnitude, scratch);
-}
-
-double value_at_f64_avx2(const double* values, std::int64_t n, std::int64_t rank, bool magnitude,
-                         double* scratch) {
-  return value_at<Avx2>(values, n, rank, magnitude, scratch);
-}
+void fill_select_avx2(Kernels& kernels) { fill_select<Avx2>(kernels); }
 
 }  // namespace equibit

@@ -141,21 +141,16 @@ void xnor_conv2d_portable(const Conv2dShape& shape, const Word* x, Filters w, st
 }  // namespace
 
 void fill_portable(Kernels& kernels) {
-  kernels = {
-      pack_bits_portable<float>,
-      pack_bits_portable<double>,
-      pack_bits_portable<std::int8_t>,
-      unpack_bits_portable<float>,
-      unpack_bits_portable<double>,
-      unpack_bits_portable<std::int8_t>,
-      xnor_linear_portable,
-      xnor_conv2d_portable,
-      select_f32_portable,
-      select_f64_portable,
-      value_at_f32_portable,
-      value_at_f64_portable,
-      portable_tiles(),
-  };
+  kernels.pack_f32 = pack_bits_portable<float>;
+  kernels.pack_f64 = pack_bits_portable<double>;
+  kernels.pack_i8 = pack_bits_portable<std::int8_t>;
+  kernels.unpack_f32 = unpack_bits_portable<float>;
+  kernels.unpack_f64 = unpack_bits_portable<double>;
+  kernels.unpack_i8 = unpack_bits_portable<std::int8_t>;
+  kernels.xnor_linear = xnor_linear_portable;
+  kernels.xnor_conv2d = xnor_conv2d_portable;
+  fill_select_portable(kernels);
+  kernels.tiles = portable_tiles();
 }
 
 }  // namespace equibit

@@ -66,24 +66,6 @@ struct Avx512 {
 
 }  // namespace
 
-void select_f32_avx512(const Selection& selection, const float* values, const float* levels, float* scratch,
-                       float* out) {
-  select_rows<Avx512>(selection, values, levels, scratch, out);
-}
-
-void select_f64_avx512(const Selection& selection, const double* values, const double* levels,
-                       double* scratch, double* out) {
-  select_rows<Avx512>(selection, values, levels, scratch, out);
-}
-
-float value_at_f32_avx512(const float* values, std::int64_t n, std::int64_t rank, bool magnitude,
-                          float* scratch) {
-  return value_at<Avx512>(values, n, rank, magnitude, scratch);
-}
-
-double value_at_f64_avx512(const double* values, std::int64_t n, std::int64_t rank, bool magnitude,
-                           double* scratch) {
-  return value_at<Avx512>(values, n, rank, magnitude, scratch);
-}
+void fill_select_avx512(Kernels& kernels) { fill_select<Avx512>(kernels); }
 
 }  // namespace equibit

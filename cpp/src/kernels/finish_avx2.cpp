@@ -4,6 +4,7 @@
 
 #include "finish.h"
 #include "finish_levels.h"
+#include "floats_avx2.h"
 
 namespace equibit {
 
@@ -11,11 +12,9 @@ namespace {
 
 alignas(64) constexpr std::int32_t tails[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 
-struct Avx2 {
-  using Floats = __m256;
+struct Avx2 : FloatsAvx2 {
   using Ints = __m256i;
   using Tail = __m256i;
-  static constexpr std::int64_t lanes = 8;
 
   static Tail first(std::int64_t count) {
     return _mm256_loadu_si256(
@@ -33,23 +32,10 @@ struct Avx2 {
       _mm256_maskstore_ps(to, tail, values);
     }
   }
-  static Floats all(float value) { return _mm256_set1_ps(value); }
   static Ints ints(std::int32_t value) { return _mm256_set1_epi32(value); }
-  static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+  using FloatsAvx2::add;
   static Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
   static Ints sub(Ints a, Ints b) { return _mm256_sub_epi32(a, b); }
-  static Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
-  static Floats div(Floats a, Floats b) { return _mm256_div_ps(a, b); }
-  static Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
-  static Floats below(Floats v, Floats bound, Floats other) {
-    return _mm256_blendv_ps(v, other, _mm256_cmp_ps(v, bound, _CMP_LT_OQ));
-  }
-  static Floats above(Floats v, Floats bound, Floats other) {
-    return _mm256_blendv_ps(v, other, _mm256_cmp_ps(v, bound, _CMP_GT_OQ));
-  }
-  static Floats not_below(Floats v, Floats bound, Floats yes, Floats no) {
-    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(v, bound, _CMP_GE_OQ));
-  }
   static Floats float_of(Ints values) { return _mm256_cvtepi32_ps(values); }
 
   static Ints lookup(const std::int32_t* table, std::int64_t, Ints at, Tail tail) {

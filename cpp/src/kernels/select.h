@@ -324,4 +324,12 @@ Value value_at(const Value* values, std::int64_t n, std::int64_t rank, bool magn
                    : RowSelector<Isa, Value, false>(row, nullptr, scratch).at(values, rank);
 }
 
+template <typename Isa>
+void fill_select(Kernels& kernels) {
+  kernels.select_f32 = select_rows<Isa, float>;
+  kernels.select_f64 = select_rows<Isa, double>;
+  kernels.value_at_f32 = value_at<Isa, float>;
+  kernels.value_at_f64 = value_at<Isa, double>;
+}
+
 }  // namespace equibit
