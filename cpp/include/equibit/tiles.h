@@ -48,11 +48,18 @@ void lay_out_gemv(const std::uint8_t* rows, std::int64_t filters, std::int64_t b
 // Bytes of scratch memory that one call of a table or vnni kernel may use, whatever the size.
 constexpr std::int64_t table_scratch = 64 * 1024;
 
-// Bytes of a filter that a gemv kernel finishes for all filters before it goes on, and of the scratch memory
-// of one call with `bytes` bytes a filter.
-constexpr std::int64_t gemv_most_bytes = 1024;
+// Inputs that the tables of a gemv kernel take together, and how many such columns a filter of `bytes` bytes
+// has.
+constexpr std::int64_t gemv_inputs = 15;
+constexpr std::int64_t gemv_columns(std::int64_t bytes) {
+  return (8 * bytes + gemv_inputs - 1) / gemv_inputs;
+}
+
+// Columns that a gemv kernel finishes for all filters before it goes on, and bytes of the scratch memory of
+// one call: three tables of 32 floats a column are the most that a level has.
+constexpr std::int64_t gemv_most_columns = 512;
 constexpr std::int64_t gemv_scratch(std::int64_t bytes) {
-  return 128 * (bytes < gemv_most_bytes ? bytes + bytes % 2 : gemv_most_bytes);
+  return 384 * (gemv_columns(bytes) < gemv_most_columns ? gemv_columns(bytes) : gemv_most_columns);
 }
 
 // Bytes [filters][bytes] of k bits a filter -> floats [filters][k] for dense_tile_f32.

@@ -3,18 +3,17 @@
 //
 //   y[filter] += table[weights of the filter], table[n] = sum over i of (bit i of n ? x[i] : -x[i])
 //
-// A column is 16 inputs: a word of each filter of a block. A register of columns holds two filters in each
+// A column is 15 inputs: a word of each filter of a block. A register of columns holds two filters in each
 // 32-bit lane; the low half is looked up as it is, the high half after a shift.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "equibit/tiles.h"
 #include "layouts.h"
 
 namespace equibit {
-
-constexpr std::int64_t column_inputs = 16;
 
 // How far ahead of the weights that are read those are asked for that are still in main memory.
 constexpr std::int64_t prefetch_bytes = 2048;
@@ -22,9 +21,8 @@ constexpr std::int64_t prefetch_bytes = 2048;
 // Columns that are added up on their own first, which keeps a long sum accurate.
 constexpr std::int64_t column_run = 16;
 
-// Columns whose tables are in scratch memory at once. Sums of as many int8 inputs are exact in float32: they
-// stay below 2^24.
-constexpr std::int64_t most_columns = gemv_most_bytes / 2;
+// Sums of the int8 inputs of as many columns as have tables at once are exact in float32.
+static_assert(gemv_most_columns * gemv_inputs * 128 < 1 << 24);
 
 // `Isa` is a type of its source file's unnamed namespace, which keeps every function here local to that file.
 // It has
@@ -40,15 +38,21 @@ template <typename Isa>
 constexpr int entries = 1 << Isa::bits;
 
 template <typename Isa>
-constexpr int tables_of_column = (column_inputs + Isa::bits - 1) / Isa::bits;
+constexpr int tables_of_column = gemv_inputs / Isa::bits;
+
+// Inputs that tell apart the entries of a register; the others are the same in all of them.
+template <typename Isa>
+constexpr int inputs_of_register = Isa::lanes == 16  ? 4
+                                   : Isa::lanes == 8 ? 3
+                                                     : 2;
 
 template <typename Isa>
 struct EntrySigns {
-  float of[Isa::bits][entries<Isa>];
+  float of[inputs_of_register<Isa>][Isa::lanes];
 
   constexpr EntrySigns() : of{} {
-    for (int i = 0; i < Isa::bits; ++i) {
-      for (int n = 0; n < entries<Isa>; ++n) of[i][n] = n >> i & 1 ? 1.0F : -1.0F;
+    for (int i = 0; i < inputs_of_register<Isa>; ++i) {
+      for (int n = 0; n < Isa::lanes; ++n) of[i][n] = n >> i & 1 ? 1.0F : -1.0F;
     }
   }
 };
@@ -56,36 +60,47 @@ struct EntrySigns {
 // The tables of one column; inputs from `count` on are zero.
 template <typename Isa, typename Input>
 void build_tables(const Input* x, std::int64_t count, float* tables) {
+  static_assert(tables_of_column<Isa> * Isa::bits == gemv_inputs);
+  static_assert(1 << inputs_of_register<Isa> == Isa::lanes);
   static constexpr EntrySigns<Isa> signs;
-  float inputs[tables_of_column<Isa> * Isa::bits] = {};
-  for (std::int64_t i = 0; i < column_inputs && i < count; ++i) inputs[i] = static_cast<float>(x[i]);
+  float inputs[gemv_inputs] = {};
+  for (std::int64_t i = 0; i < gemv_inputs && i < count; ++i) inputs[i] = static_cast<float>(x[i]);
   for (int table = 0; table < tables_of_column<Isa>; ++table) {
+    const float* of_table = inputs + table * Isa::bits;
+    typename Isa::Vector first = Isa::zero();
+    for (int i = 0; i < inputs_of_register<Isa>; ++i) {
+      first = Isa::multiply_add(first, Isa::load(signs.of[i]), Isa::broadcast(of_table[i]));
+    }
     for (int n = 0; n < entries<Isa>; n += Isa::lanes) {
-      typename Isa::Vector sum = Isa::zero();
-      for (int i = 0; i < Isa::bits; ++i) {
-        const float input = inputs[table * Isa::bits + i];
-        sum = Isa::multiply_add(sum, Isa::load(signs.of[i] + n), Isa::broadcast(input));
+      typename Isa::Vector sum = first;
+      for (int i = inputs_of_register<Isa>; i < Isa::bits; ++i) {
+        sum = Isa::add(sum, Isa::broadcast(n >> i & 1 ? of_table[i] : -of_table[i]));
       }
       Isa::store(tables + table * entries<Isa> + n, sum);
     }
   }
 }
 
-// Adds what the tables of a column from `table` on, two at a time, give to the filters in the low and in the
-// high halves of a register of weights.
+// Adds what the tables of a column from `table` on give to the filters in the low and in the high halves of a
+// register of weights: two at a time, then the odd one.
 template <typename Isa, int table>
 void add_column(const float* tables, typename Isa::Indices weights, typename Isa::Vector& low,
                 typename Isa::Vector& high) {
-  if constexpr (table < tables_of_column<Isa>) {
-    constexpr int shift = table * Isa::bits;
-    const float *first = tables + table * entries<Isa>, *second = first + entries<Isa>;
-    low =
-        Isa::add_fused(low, Isa::add(Isa::look_up(first, Isa::template shift<shift>(weights)),
-                                     Isa::look_up(second, Isa::template shift<shift + Isa::bits>(weights))));
-    high = Isa::add_fused(
-        high, Isa::add(Isa::look_up(first, Isa::template shift<shift + 16>(weights)),
-                       Isa::look_up(second, Isa::template shift<shift + Isa::bits + 16>(weights))));
+  const auto look_up = [&](auto number, auto half) {
+    constexpr int shift = number * Isa::bits + half;
+    return Isa::look_up(tables + number * entries<Isa>, Isa::template shift<shift>(weights));
+  };
+  constexpr std::integral_constant<int, table> first;
+  constexpr std::integral_constant<int, 0> low_half;
+  constexpr std::integral_constant<int, 16> high_half;
+  if constexpr (table + 1 < tables_of_column<Isa>) {
+    constexpr std::integral_constant<int, table + 1> second;
+    low = Isa::add_fused(low, Isa::add(look_up(first, low_half), look_up(second, low_half)));
+    high = Isa::add_fused(high, Isa::add(look_up(first, high_half), look_up(second, high_half)));
     add_column<Isa, table + 2>(tables, weights, low, high);
+  } else if constexpr (table < tables_of_column<Isa>) {
+    low = Isa::add_fused(low, look_up(first, low_half));
+    high = Isa::add_fused(high, look_up(first, high_half));
   }
 }
 
@@ -170,11 +185,11 @@ template <typename Tables>
 void gemv(const typename Tables::Input* x, std::int64_t bytes, const std::uint8_t* filters,
           std::int64_t count, void* scratch, typename Tables::Sum* y) {
   char* tables = static_cast<char*>(scratch);
-  const std::int64_t columns = (bytes + 1) / 2, stride = 2 * columns * gemv_block;
-  for (std::int64_t first = 0; first < columns; first += most_columns) {
-    const std::int64_t some = columns - first < most_columns ? columns - first : most_columns;
+  const std::int64_t columns = gemv_columns(bytes), stride = 2 * columns * gemv_block;
+  for (std::int64_t first = 0; first < columns; first += gemv_most_columns) {
+    const std::int64_t some = columns - first < gemv_most_columns ? columns - first : gemv_most_columns;
     for (std::int64_t column = 0; column < some; ++column) {
-      const std::int64_t input = (first + column) * column_inputs;
+      const std::int64_t input = (first + column) * gemv_inputs;
       Tables::build(x + input, 8 * bytes - input, tables + column * Tables::column_bytes);
     }
     const auto weights_of = [&](std::int64_t filter) {

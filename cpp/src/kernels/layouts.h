@@ -13,15 +13,15 @@ constexpr std::int64_t table_place(std::int64_t filter, std::int64_t byte, std::
   return (filter / table_block * bytes + byte) * table_block + filter % table_block;
 }
 
-// Filters that share a column of the gemv kernels: sixteen inputs, a word of two bytes of each filter.
+// Filters that share a column of the gemv kernels: a word of two bytes of each filter, of which the highest
+// bit is clear.
 constexpr std::int64_t gemv_block = layout_block;
 
-// [filters / gemv_block][bytes / 2][gemv_block] words, of which the even ones are those of the first half of
+// [filters / gemv_block][columns][gemv_block] words, of which the even ones are those of the first half of
 // the block and the odd ones those of the second half.
-constexpr std::int64_t gemv_place(std::int64_t filter, std::int64_t byte, std::int64_t bytes) {
+constexpr std::int64_t gemv_place(std::int64_t filter, std::int64_t column, std::int64_t columns) {
   const std::int64_t within = filter % gemv_block, half = gemv_block / 2;
-  const std::int64_t column = filter / gemv_block * ((bytes + 1) / 2) + byte / 2;
-  return 2 * (column * gemv_block + 2 * (within % half) + within / half) + byte % 2;
+  return (filter / gemv_block * columns + column) * gemv_block + 2 * (within % half) + within / half;
 }
 
 }  // namespace equibit

@@ -114,18 +114,19 @@ void table_rows_i8(const std::int8_t* panel, std::int64_t bytes, std::int64_t la
       [=](std::int64_t k, std::int64_t lane) { return quad_value(panel, lanes, k, lane); }, sums);
 }
 
-void gemv_f32(const float* x, std::int64_t bytes, const std::uint8_t* filters, std::int64_t count, void*,
-              float* y) {
-  sum_tile(
-      bytes, 1, count, [=](std::int64_t k, std::int64_t) { return x[k]; },
-      [=](std::int64_t filter, std::int64_t byte) { return filters[gemv_place(filter, byte, bytes)]; }, y);
-}
-
-void gemv_i8(const std::int8_t* x, std::int64_t bytes, const std::uint8_t* filters, std::int64_t count, void*,
-             std::int32_t* y) {
-  sum_tile(
-      bytes, 1, count, [=](std::int64_t k, std::int64_t) { return std::int32_t{x[k]}; },
-      [=](std::int64_t filter, std::int64_t byte) { return filters[gemv_place(filter, byte, bytes)]; }, y);
+template <typename Value, typename Sum>
+void gemv(const Value* x, std::int64_t bytes, const std::uint8_t* filters, std::int64_t count, void*,
+          Sum* y) {
+  const auto* words = reinterpret_cast<const std::uint16_t*>(filters);
+  for (std::int64_t filter = 0; filter < count; ++filter) {
+    Sum sum = 0;
+    for (std::int64_t k = 0; k < 8 * bytes; ++k) {
+      const std::uint16_t word = words[gemv_place(filter, k / gemv_inputs, gemv_columns(bytes))];
+      const auto value = static_cast<Sum>(x[k]);
+      sum += word >> (k % gemv_inputs) & 1 ? value : -value;
+    }
+    y[filter] = sum;
+  }
 }
 
 void gemv_xnor(const Word* x, std::int64_t words, const Word* rows, std::int64_t count, std::int32_t* y) {
@@ -172,8 +173,8 @@ TileKernels portable_tiles() {
   tiles.table_rows_i8 = table_rows_i8;
   tiles.vnni_tile = quad_tile;
   tiles.vnni_filters = 0;
-  tiles.gemv_f32 = gemv_f32;
-  tiles.gemv_i8 = gemv_i8;
+  tiles.gemv_f32 = gemv<float, float>;
+  tiles.gemv_i8 = gemv<std::int8_t, std::int32_t>;
   tiles.gemv_xnor = gemv_xnor;
   tiles.dense_tile_f32 = dense_tile_f32;
   tiles.pack_planes = pack_planes;
