@@ -135,11 +135,20 @@ def measure(options: Mapping[str, Any], arguments: argparse.Namespace) -> dict[s
 def table(found: Mapping[str, Any]) -> str:
     """Every engine's figures."""
     rows = [
-        (r["engine"], r["median_ms"], r["p10_ms"], r["p90_ms"], r["load_ms"], r["cold_ms"], r["peak_rss_mb"])
+        (
+            r["engine"],
+            r["median_ms"],
+            r["p10_ms"],
+            r["p90_ms"],
+            r["load_ms"],
+            r["cold_ms"],
+            r["import_rss_mb"],
+            r["peak_rss_mb"],
+        )
         for r in found["results"]
     ]
     cells = [(name, *(f"{value:,.2f}" for value in values)) for name, *values in rows]
-    columns = ("engine", "median ms", "p10", "p90", "load ms", "cold start ms", "peak MB")
+    columns = ("engine", "median ms", "p10", "p90", "load ms", "cold start ms", "import MB", "peak MB")
     return "\n".join([render(columns, cells), *(f"absent: {m['engine']} ({m['reason']})" for m in found["absent"])])
 
 

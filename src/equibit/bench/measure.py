@@ -49,6 +49,7 @@ class EngineResult:
             median of all starts.
         cold_all_ms: Of each start.
         peak_rss_mb: Most memory its process ever held, in 1e6 bytes: interpreter, numpy, engine, file, session, runs.
+        import_rss_mb: What of it its process held before it opened the file: interpreter, numpy, engine.
         file_bytes: Size of the file it ran.
         error: Root mean square of the difference of its outputs to those of the given file in stock onnxruntime,
             relative to the latter. About 1e-6 in float, more in int8; where activations are signs it says little,
@@ -65,6 +66,7 @@ class EngineResult:
     cold_ms: float
     cold_all_ms: tuple[float, ...]
     peak_rss_mb: float
+    import_rss_mb: float
     file_bytes: int
     error: float
 
@@ -301,6 +303,7 @@ class _Worker:
             cold_ms=statistics.median(cold),
             cold_all_ms=cold,
             peak_rss_mb=self._ask("")["peak_rss_mb"],
+            import_rss_mb=self.opened[-1]["import_rss_mb"],
             file_bytes=self.file.stat().st_size,
             error=_relative_error(self.found(), expected),
         )

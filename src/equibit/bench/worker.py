@@ -1,7 +1,7 @@
 """The process of one engine: `python -m equibit.bench.worker ENGINE FILE INPUTS OUTPUTS THREADS STARTED`.
 
 It opens the file, runs the inputs once, writes the outputs and answers one JSON line, `{"load_ms", "cold_ms",
-"run_ms"}`; STARTED is when its parent started it, by `time.perf_counter`, which all processes share. Then each line `N`
+"run_ms", "import_rss_mb"}`; STARTED is when its parent started it, by `time.perf_counter`, which all processes share. Then each line `N`
 on standard input is answered by the milliseconds of N runs, after one that is not timed, and an empty line by
 `{"peak_rss_mb"}`. It ends with its standard input, so with its parent.
 """
@@ -29,6 +29,7 @@ def main(name: str, file: str, inputs_file: str, outputs_file: str, threads: str
     try:
         engine = ENGINES[name]
         importlib.import_module(engine.package)
+        import_rss_mb = peak_rss_mb()
         start = time.perf_counter()
         run = engine.open(Path(file), int(threads))
         load_ms = 1e3 * (time.perf_counter() - start)
@@ -36,7 +37,9 @@ def main(name: str, file: str, inputs_file: str, outputs_file: str, threads: str
         outputs = run(inputs)
         cold_ms = 1e3 * (time.perf_counter() - float(started))
         np.savez(outputs_file, *outputs)
-        _reply(replies, {"load_ms": load_ms, "cold_ms": cold_ms, "run_ms": min(_time(run, inputs, 3))})
+        run_ms = min(_time(run, inputs, 3))
+        figures = {"load_ms": load_ms, "cold_ms": cold_ms, "run_ms": run_ms, "import_rss_mb": import_rss_mb}
+        _reply(replies, figures)
     except Exception as error:  # every engine has its own exceptions
         _reply(replies, {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"})
         return

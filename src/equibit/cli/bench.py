@@ -36,7 +36,7 @@ def _table(report: Report) -> str:
     lines = [
         render(columns, [_row(result, base) for result in report.results]),
         f"{report.cpu}, kernel {report.kernel}, {report.threads} thread(s), batch {report.batch}. Speed is relative to "
-        f"{FLOAT}; error to the outputs of the file.",
+        f"{FLOAT}; in brackets the memory before the file was opened; error to the outputs of the file.",
         *(f"absent: {missing['engine']} ({missing['reason']})" for missing in report.absent),
     ]
     if not report.operator_library:
@@ -51,7 +51,7 @@ def _row(result: EngineResult, base: float | None) -> tuple[str, ...]:
         "-" if base is None else f"{base / result.median_ms:.2f}x",
         f"{result.load_ms:.0f}",
         f"{result.cold_ms:.0f} ms",
-        f"{result.peak_rss_mb:.0f} MB",
+        f"{result.peak_rss_mb:.0f} MB ({result.import_rss_mb:.0f})",
         size(result.file_bytes),
         f"{result.error:.1e}",
     )
