@@ -1,9 +1,9 @@
 """The process of one engine: `python -m equibit.bench.worker ENGINE FILE INPUTS OUTPUTS THREADS STARTED`.
 
 It opens the file, runs the inputs once, writes the outputs and answers one JSON line, `{"load_ms", "cold_ms",
-"run_ms", "import_rss_mb"}`; STARTED is when its parent started it, by `time.perf_counter`, which all processes share. Then each line `N`
-on standard input is answered by the milliseconds of N runs, after one that is not timed, and an empty line by
-`{"peak_rss_mb"}`. It ends with its standard input, so with its parent.
+"run_ms", "import_rss_mb"}`; STARTED is when its parent started it, by `time.perf_counter`, which all processes share.
+Then each line `N` on standard input is answered by the milliseconds of N runs, after one that is not timed, and an
+empty line by `{"peak_rss_mb"}`. It ends with its standard input, so with its parent.
 """
 
 import importlib

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from equibit.figures.curves import LOOKS, Values, epoch_rows, layer_metric, metric, through_training
 from equibit.figures.kind import Drawing, Kind
 from equibit.figures.plan import BI_HALF, CONV2, IR_NET, QUICK, RESNET18, SIGN, Found, Panel, Setting
-from equibit.figures.style import WIDTH
+from equibit.figures.style import WIDTH, legend_above
 
 WEIGHTS, ACTIVATIONS = metric("bit_entropy"), layer_metric("activation_entropy")
 
@@ -59,7 +59,7 @@ def panels(quick: bool) -> tuple[Panel, ...]:
 
 
 def _compose(found: Sequence[Found]) -> Drawing:
-    figure = Figure(figsize=(WIDTH, 0.5 + 2.6 * len(found)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.5 + 2.7 * len(found)), layout="constrained")
     axes = figure.subplots(len(found), 2, squeeze=False)
     missing = []
     for (left, right), panel in zip(axes, found, strict=True):
@@ -69,7 +69,7 @@ def _compose(found: Sequence[Found]) -> Drawing:
             missing.append(
                 f"{panel.panel.title}: the activations of {len(panel.series) - drawn} methods: no layers.jsonl"
             )
-    axes[0][0].legend(loc="lower right")
+    legend_above(figure, axes[0][0])
     return Drawing(figure, epoch_rows(found, {"weights": WEIGHTS, "activations": ACTIVATIONS}), missing=tuple(missing))
 
 

@@ -15,18 +15,18 @@ from equibit.figures.curves import LOOKS, epoch_rows, logarithmic, metric, throu
 from equibit.figures.figure1 import panels
 from equibit.figures.kind import Drawing, Kind
 from equibit.figures.plan import Found
-from equibit.figures.style import WIDTH
+from equibit.figures.style import WIDTH, legend_above
 
 FLIPS = metric("flip_rate", 100)
 
 
 def _compose(found: Sequence[Found]) -> Drawing:
-    figure = Figure(figsize=(WIDTH, 0.5 + 2.6 * len(found)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.5 + 2.7 * len(found)), layout="constrained")
     axes = figure.subplots(len(found), 2, squeeze=False)
     for (left, right), panel in zip(axes, found, strict=True):
         _flips(left, panel)
         _accuracy(right, panel)
-    axes[0][0].legend()
+    legend_above(figure, axes[0][0])
     rows = epoch_rows(found, {"flip_rate": metric("flip_rate"), "test_accuracy": metric("test_accuracy")})
     return Drawing(figure, rows)
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from equibit.figures.curves import LOOKS, final_percent, points, run_rows
 from equibit.figures.kind import Drawing, Kind
 from equibit.figures.plan import BI_HALF, IR_NET, QUICK, SIGN, Found, Panel, Setting
-from equibit.figures.style import WIDTH
+from equibit.figures.style import WIDTH, legend_above
 
 NETWORKS = {
     "VGG16": "vgg16",
@@ -53,7 +53,7 @@ def _compose(found: Sequence[Found]) -> Drawing:
     axes = figure.subplots(1, len(found), squeeze=False)[0]
     for axis, panel in zip(axes, found, strict=True):
         _accuracies(axis, panel)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(METHODS))
+    legend_above(figure, axes[0])
     return Drawing(figure, run_rows(found, {}))
 
 

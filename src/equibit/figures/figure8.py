@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from equibit.figures.curves import LOOKS, final_percent, points, run_rows
 from equibit.figures.kind import Drawing, Kind
 from equibit.figures.plan import BI_HALF, CONV2, MULTI_PRIZE, QUICK_LAST, RESNET18, SIGN, Found, Panel, Setting
-from equibit.figures.style import WIDTH
+from equibit.figures.style import WIDTH, legend_above
 
 CURVES: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {  # the method, and what is changed in it
     "sign": (SIGN, {}),
@@ -84,7 +84,7 @@ def _compose(found: Sequence[Found]) -> Drawing:
         _accuracies(axis, panel)
     for axis in axes[len(found) :]:
         axis.set_axis_off()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(CURVES))
+    legend_above(figure, axes[0])
     return Drawing(figure, run_rows(found, {}))
 
 

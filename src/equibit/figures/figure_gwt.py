@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from equibit.figures.curves import CYCLE, epoch_rows, layer_metric, logarithmic, metric, through_training
 from equibit.figures.kind import Drawing, Kind
 from equibit.figures.plan import CONV2, GROUP_TRANSFORM, QUICK, Found, Panel, Setting
-from equibit.figures.style import WIDTH
+from equibit.figures.style import WIDTH, legend_above
 
 SCHEDULES = ("geometric", "linear", "constant")
 HARD, RELAXED, RESIDUAL = metric("test_accuracy", 100), metric("relaxed_accuracy", 100), layer_metric("residual")
@@ -51,6 +51,7 @@ def _compose(found: Sequence[Found]) -> Drawing:
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots(1, 2 if recorded else 1, squeeze=False)[0]
     _accuracies(axes[0], panel)
+    legend_above(figure, axes[0], len(panel.series))
     for series in recorded:
         through_training(axes[1], series, RESIDUAL, CYCLE[panel.panel.settings.index(series.setting)])
     if recorded:
@@ -71,7 +72,6 @@ def _accuracies(axis: Axes, found: Found) -> None:
             through_training(axis, series, RELAXED, look._replace(marker=""), "relaxed")
             axis.lines[-1].set_linewidth(0.8)
     axis.set(title=f"accuracy: {found.panel.title}", xlabel="epoch", ylabel="test accuracy (%)")
-    axis.legend()
 
 
 def _gaps(found: Found) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from equibit.figures.curves import CYCLE, Values, epoch_rows, layer_metric, metr
 from equibit.figures.kind import Drawing, Kind
 from equibit.figures.plan import CONV2, QUICK, SGD, SIGN, SIMAN, Found, Panel, Series, Setting
 from equibit.figures.runs import RunRecord
-from equibit.figures.style import BLACK, GREY, SKY, WIDTH
+from equibit.figures.style import BLACK, GREY, SKY, WIDTH, legend_above
 
 L2 = 5e-4
 SHARES = {"Laplace 1/e": 1 / math.e, "1/2": 0.5, "Gauss 0.54": 0.5405}  # p* of laws; one half is what SiMaN takes
@@ -79,8 +79,7 @@ def _compose(found: Sequence[Found]) -> Drawing:
         _shares(axes[1])
     last = axes[2] if recorded else figure.subplots()
     _curves(last, panel, panel.series, metric("bit_entropy"), "binary weights of a filter", "entropy (bits)")
-    legend = (bottom if recorded else figure).legend
-    legend(*last.get_legend_handles_labels(), loc="outside upper center", ncols=len(panel.series))
+    legend_above(bottom if recorded else figure, last)
     values = {"laplace_minus_gauss": law_difference, "p_star": layer_metric("p_star"), "entropy": metric("bit_entropy")}
     rows = [*epoch_rows(found, values), *(row for series in recorded for row in _histogram_rows(panel, series))]
     absent = [series.setting.label for series in panel.series if series not in recorded]

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
 
 # Okabe and Ito's colours, distinct for the colour-blind and in grey. Black and a grey for what is only compared with.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -27,6 +28,12 @@ STYLE: Mapping[str, Any] = {
     "axes.spines.right": False,
     "svg.hashsalt": "equibit",
 }
+
+
+def legend_above(figure: FigureBase, axis: Axes, columns: int | None = None) -> None:
+    """A legend over all panels, of what one of them holds, in one line or in `columns`; it hides no curve."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns or len(labels))
 
 
 def save(figure: Figure, stem: Path, dpi: int = 200) -> Path:
