@@ -11,13 +11,14 @@ Source: Y. Li, S.-L. Pintea, J. C. van Gemert, "Equal Bits", arXiv:2112.03406.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from equibit.figures.curves import CYCLE, LOOKS, epoch_rows, final_percent, metric, points, through_training
 from equibit.figures.kind import Drawing, Kind
 from equibit.figures.plan import BI_HALF, CONV2, QUICK, QUICK_EPOCHS, SGD, SIGN, Found, Panel, Series, Setting
-from equibit.figures.style import WIDTH
+from equibit.figures.style import WIDTH, legend_above
 
 FULL_EPOCHS = 100
 DECAYS = (0.0, 1e-5, 1e-4, 5e-4)
@@ -52,12 +53,14 @@ def _varied(decay: float, schedule: str, milestones: Sequence[int]) -> Mapping[s
 
 
 def _compose(found: Sequence[Found]) -> Drawing:
-    figure = Figure(figsize=(WIDTH, 0.6 + 2.5 * len(found)), layout="constrained")
-    rows = figure.subplots(len(found), 3, squeeze=False)
-    for axes, panel in zip(rows, found, strict=True):
+    figure = Figure(figsize=(WIDTH, 0.6 + 2.9 * len(found)), layout="constrained")
+    rows = np.atleast_1d(np.asarray(figure.subfigures(len(found), 1)))
+    for row, panel in zip(rows, found, strict=True):
+        axes = row.subplots(1, 3)
         for axis, (label, _) in zip(axes, METHODS, strict=False):
             _flips(axis, panel, [series for series in panel.series if series.setting.label == label], label)
         axes[1].sharey(axes[0])
+        legend_above(row, next((axis for axis in axes if axis.lines), axes[0]), title=panel.panel.title)
         _accuracies(axes[2], panel)
     values = {"flip_rate": metric("flip_rate"), "test_accuracy": metric("test_accuracy")}
     return Drawing(figure, epoch_rows(found, values))
@@ -68,8 +71,6 @@ def _flips(axis: Axes, found: Found, drawn: Sequence[Series], method: str) -> No
     for series in drawn:
         through_training(axis, series, metric("flip_rate", 100), CYCLE[places[series.setting.x]], f"{series.setting.x}")
     axis.set(title=f"flips, {method}", xlabel="epoch", ylabel="flipped weights (%)")
-    if drawn:
-        axis.legend(title=found.panel.title, title_fontsize=8)
 
 
 def _accuracies(axis: Axes, found: Found) -> None:

@@ -30,10 +30,11 @@ STYLE: Mapping[str, Any] = {
 }
 
 
-def legend_above(figure: FigureBase, axis: Axes, columns: int | None = None) -> None:
+def legend_above(figure: FigureBase, axis: Axes, columns: int | None = None, title: str | None = None) -> None:
     """A legend over all panels, of what one of them holds, in one line or in `columns`; it hides no curve."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns or len(labels))
+    place = {"loc": "outside upper center", "ncols": columns or len(labels)}
+    figure.legend(handles, labels, title=title, title_fontsize=SMALL, **place)
 
 
 def save(figure: Figure, stem: Path, dpi: int = 200) -> Path:
