@@ -5,9 +5,14 @@
 Each finished run is exported as it was trained, 1W32A or 1W1A, and its file run with our operators and with stock
 onnxruntime alone. Counted are the test images whose prediction (largest output) is not that of the trained network in
 torch; of these the largest margin that torch's prediction had. Prints a table; --out writes everything as JSON.
+
+A 1W1A network is asked twice in torch: as it was trained, with weights of +-scale, and with weights of +-1 whose sums
+are scaled after. Those sums are whole numbers and exact, as in the file; in the first ones a 0 comes out as a rounding
+error, of either sign, and turns an input of the next layer.
 """
 
 import argparse
+import functools
 import json
 import tempfile
 from collections.abc import Callable
@@ -19,11 +24,13 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+import equibit as eb
 from equibit import data, kernels, runtime, training
 from equibit.cli.export import write_onnx
 from equibit.export.graph import our_nodes
+from equibit.packed import PackedLayer, packed_layers
 from equibit.tables import render
 from equibit.training import Run, record
 
@@ -49,6 +56,21 @@ def compared(found: Array, expected: Array, labels: Array) -> dict[str, Any]:
     }
 
 
+def with_exact_sums(model: nn.Module) -> nn.Module:
+    """The model in torch's own operations, its binary layers with weights of -1, 0 and +1, scaled after the sum."""
+    packed = eb.pack(model)
+    for _, layer in packed_layers(packed):
+        assert layer.bias is None, layer.spec.name
+        assert layer.offset is None, layer.spec.name
+        layer.forward = functools.partial(_scale_sums, layer)  # type: ignore[method-assign]
+    return packed
+
+
+def _scale_sums(layer: PackedLayer, x: Tensor) -> Tensor:
+    y = layer.compute(layer.binarized(x), layer.binary().to(x.dtype))
+    return y * layer.scale.reshape(-1, *[1] * (y.dim() - 2))
+
+
 def examine(run: Run, folder: Path, threads: int) -> dict[str, Any]:
     """One run's file beside its network."""
     assert run.summary is not None, f"{run.path} is not finished"
@@ -64,6 +86,8 @@ def examine(run: Run, folder: Path, threads: int) -> dict[str, Any]:
     name = own.get_inputs()[0].name
     model = run.model.eval()
     expected = outputs_of(model, inputs)
+    found = outputs_of(lambda x: own.run(None, {name: x.numpy()})[0], inputs)
+    exact = outputs_of(with_exact_sums(model), inputs) if run.recipe.activation else None
     return {
         "run": run.path.name,
         "recipe": run.recipe.name,
@@ -75,7 +99,8 @@ def examine(run: Run, folder: Path, threads: int) -> dict[str, Any]:
         "onnx_bytes": path.stat().st_size,
         "our_nodes": len(our_nodes(onnx.load(path))),
         "torch_accuracy": float(np.mean(expected.argmax(axis=1) == labels)),
-        "equibit": compared(outputs_of(lambda x: own.run(None, {name: x.numpy()})[0], inputs), expected, labels),
+        "equibit": compared(found, expected, labels),
+        "equibit_beside_exact_sums": None if exact is None else compared(found, exact, labels),
         "onnxruntime": compared(outputs_of(lambda x: stock.run(None, {name: x.numpy()})[0], inputs), expected, labels),
     }
 
@@ -88,12 +113,22 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{row['n']:,}",
             *(f"{100 * value:.2f} %" for value in (row["torch_accuracy"], row["equibit"]["accuracy"])),
             str(row["equibit"]["different_predictions"]),
+            "-" if (exact := row["equibit_beside_exact_sums"]) is None else str(exact["different_predictions"]),
             str(row["onnxruntime"]["different_predictions"]),
             f"{row['equibit']['max_abs_error']:.1e} of {row['equibit']['max_abs_output']:.3g}",
         )
         for row in rows
     ]
-    columns = ("run", "images", "torch", "our operators", "different", "stock, different", "largest error")
+    columns = (
+        "run",
+        "images",
+        "torch",
+        "our operators",
+        "different",
+        "from exact sums",
+        "stock, different",
+        "largest error",
+    )
     return render(columns, cells, width=160)
 
 

@@ -180,6 +180,22 @@ void sum_filters(const void* tables, std::int64_t columns, const std::uint8_t* w
   for (std::int64_t i = 0; i < blocks * gemv_block && i < count; ++i) y[i] = first ? sums[i] : y[i] + sums[i];
 }
 
+// The same of `count` filters: `blocks` blocks at once, then half as many where those are too many.
+template <typename Tables, int blocks>
+void sum_all_filters(const void* tables, std::int64_t columns, const std::uint8_t* weights,
+                     std::int64_t stride, std::int64_t count, bool first, typename Tables::Sum* y) {
+  constexpr std::int64_t together = blocks * gemv_block;
+  while (count > together - gemv_block) {
+    sum_filters<Tables, blocks>(tables, columns, weights, stride, count, first, y);
+    weights += blocks * stride;
+    y += together;
+    count -= together;
+  }
+  if constexpr (blocks > 1) {
+    sum_all_filters<Tables, blocks / 2>(tables, columns, weights, stride, count, first, y);
+  }
+}
+
 // The kernel.
 template <typename Tables>
 void gemv(const typename Tables::Input* x, std::int64_t bytes, const std::uint8_t* filters,
@@ -192,18 +208,8 @@ void gemv(const typename Tables::Input* x, std::int64_t bytes, const std::uint8_
       const std::int64_t input = (first + column) * gemv_inputs;
       Tables::build(x + input, 8 * bytes - input, tables + column * Tables::column_bytes);
     }
-    const auto weights_of = [&](std::int64_t filter) {
-      return filters + filter / gemv_block * stride + 2 * first * gemv_block;
-    };
-    std::int64_t filter = 0;
-    for (; filter + (Tables::blocks - 1) * gemv_block < count; filter += Tables::blocks * gemv_block) {
-      sum_filters<Tables, Tables::blocks>(tables, some, weights_of(filter), stride, count - filter,
-                                          first == 0, y + filter);
-    }
-    for (; filter < count; filter += gemv_block) {
-      sum_filters<Tables, 1>(tables, some, weights_of(filter), stride, count - filter, first == 0,
-                             y + filter);
-    }
+    sum_all_filters<Tables, Tables::blocks>(tables, some, filters + 2 * first * gemv_block, stride, count,
+                                            first == 0, y);
   }
 }
 

@@ -14,7 +14,7 @@ namespace {
 struct Avx512 {
   using Vector = __m512;
   using Indices = __m512i;
-  static constexpr int lanes = 16, bits = 5, blocks = 2;
+  static constexpr int lanes = 16, bits = 5, blocks = 4;
 
   static Vector zero() { return _mm512_setzero_ps(); }
   static Vector broadcast(float value) { return _mm512_set1_ps(value); }
