@@ -140,7 +140,9 @@ def _linear(content: Mapping[str, Any]) -> Iterable[str]:
 def _predictions(content: Mapping[str, Any]) -> Iterable[str]:
     for row in content["predictions"]:
         counts = [row[engine]["different_predictions"] for engine in ("equibit", "onnxruntime")]
-        yield f"{row['run']}: {counts[0]} and {counts[1]} of {row['n']:,}"
+        exact = row.get("equibit_beside_exact_sums")
+        beside = "" if exact is None else f" (ours from torch with exact sums: {exact['different_predictions']})"
+        yield f"{row['run']}: {counts[0]} and {counts[1]} of {row['n']:,}{beside}"
 
 
 def _ms(value: float) -> str:
