@@ -7,8 +7,8 @@ onnxruntime alone. Counted are the test images whose prediction (largest output)
 torch; of these the largest margin that torch's prediction had. Prints a table; --out writes everything as JSON.
 
 A 1W1A network is asked twice in torch: as it was trained, with weights of +-scale, and with weights of +-1 whose sums
-are scaled after. Those sums are whole numbers and exact, as in the file; the first ones are rounded, and where they should
-be equal, as outputs of a binary classifier often are, rounding decides which is the largest.
+are scaled after. Those sums are whole numbers and exact, as in the file; the first ones are rounded, and where they
+should be equal, as outputs of a binary classifier often are, rounding decides which is the largest.
 """
 
 import argparse
