@@ -18,7 +18,7 @@ struct Stretch {
 struct Sums {
   const std::uint8_t* first;
   std::int64_t stride;  // sums from one row to the next
-  const float* totals;  // of the places; null where the layer has no offset
+  const float* totals;  // of the places; read where the layer has an offset
 };
 
 // Brings sums to the outputs by the layer's epilogue, or to its words of signs. `counts`: those of the plan,
